@@ -1,0 +1,55 @@
+#ifndef DIOFS_DIO_FORK_GUARD_H_
+#define DIOFS_DIO_FORK_GUARD_H_
+
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+
+namespace diofs {
+
+// Tells whether a fork() lies between now and the guard's construction. What
+// was opened before it belongs to the parent: its rings, its threads and its
+// locks did not come along. A value inside whatever must not cross a fork;
+// thread-safe.
+//
+// What a child opens itself works as in any process, so that a daemon may fork
+// first and open its volume afterwards.
+class ForkGuard {
+ public:
+  ForkGuard();
+  // True in a child that was forked after construction.
+  bool Crossed() const;
+
+ private:
+  const uint64_t generation_;
+};
+
+// A mutex around a process-wide leaf state (a pool) that a forked child goes on
+// using: fork() waits until nobody holds it, so the child finds it unlocked and
+// the state whole. Never destroyed, at most kMaxForkMutexes of them.
+inline constexpr int kMaxForkMutexes = 8;
+void RegisterForkMutex(std::mutex* mutex);
+
+// A condition variable that may be destroyed in a forked child: the parent's
+// waiters were copied into it, and an ordinary one would wait for them for
+// ever.
+class ForkSafeCondition {
+ public:
+  ForkSafeCondition() : condition_(new std::condition_variable) {}
+  ForkSafeCondition(const ForkSafeCondition&) = delete;
+  ForkSafeCondition& operator=(const ForkSafeCondition&) = delete;
+  ~ForkSafeCondition() {
+    if (!fork_guard_.Crossed()) delete condition_;
+  }
+
+  void Wait(std::unique_lock<std::mutex>* lock) { condition_->wait(*lock); }
+  void NotifyAll() { condition_->notify_all(); }
+
+ private:
+  const ForkGuard fork_guard_;
+  std::condition_variable* const condition_;
+};
+
+}  // namespace diofs
+
+#endif  // DIOFS_DIO_FORK_GUARD_H_

@@ -1,0 +1,79 @@
+#ifndef DIOFS_DIO_RESULT_H_
+#define DIOFS_DIO_RESULT_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+namespace diofs {
+
+// The outcome of an operation: bytes moved, or an errno with the context in
+// which it happened. A value that cannot be ignored; cheap to move, and free of
+// allocation on success.
+//
+// errno values with a fixed meaning in this project:
+//   EUCLEAN  what was read contradicts itself (the kernel's EFSCORRUPTED)
+//   ENOSPC   no room on the volume; may pass once files are deleted
+//   EROFS    the volume takes no writes, by choice or after an error
+//   ESTALE   the volume has been unmounted under an open file
+class [[nodiscard]] Result {
+ public:
+  Result() = default;
+  Result(Result&&) = default;
+  Result& operator=(Result&&) = default;
+  Result(const Result& other) { *this = other; }
+  Result& operator=(const Result& other) {
+    if (this == &other) return *this;
+    bytes_ = other.bytes_;
+    error_ = other.error_;
+    context_ = other.context_ == nullptr
+                   ? nullptr
+                   : std::make_unique<std::string>(*other.context_);
+    return *this;
+  }
+
+  static Result Ok() { return Result(); }
+  static Result Bytes(uint64_t bytes) {
+    Result result;
+    result.bytes_ = bytes;
+    return result;
+  }
+  // `error` is a positive errno; 0 would be a success in disguise and becomes
+  // EIO.
+  static Result Error(int error, std::string context = std::string()) {
+    Result result;
+    result.error_ = error == 0 ? 5 /* EIO */ : error;
+    if (!context.empty()) {
+      result.context_ = std::make_unique<std::string>(std::move(context));
+    }
+    return result;
+  }
+  // The errno the last system call left behind.
+  static Result FromErrno(std::string context);
+
+  bool ok() const { return error_ == 0; }
+  // A positive errno, 0 on success.
+  int error() const { return error_; }
+  uint64_t bytes() const { return bytes_; }
+
+  // The same error, told with where it happened put in front:
+  // "journal: write frame 17: " + what it said before.
+  Result With(const std::string& where) &&;
+
+  // "where: what: Input/output error", for logs and for the edge.
+  std::string ToString() const;
+  // The context alone; empty where none was given.
+  std::string context() const {
+    return context_ == nullptr ? std::string() : *context_;
+  }
+
+ private:
+  uint64_t bytes_ = 0;
+  int error_ = 0;
+  std::unique_ptr<std::string> context_;
+};
+
+}  // namespace diofs
+
+#endif  // DIOFS_DIO_RESULT_H_

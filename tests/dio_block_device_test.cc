@@ -1,0 +1,144 @@
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include "dio/block_device.h"
+#include "dio/buffer_pool.h"
+#include "tests/sim_device.h"
+
+namespace diofs {
+namespace {
+
+constexpr uint64_t kBytes = 1024 * 4096;
+
+class BlockDeviceTest : public testing::Test {
+ protected:
+  BlockDeviceTest()
+      : device_(SimDevice::MakeGeometry(kBytes)),
+        memory_(BufferPool::Get(2 << 20)) {
+    std::memset(memory_.data(), 'm', memory_.size());
+  }
+  ~BlockDeviceTest() override { EXPECT_EQ(0u, BioPool::in_use()); }
+
+  SimDevice device_;
+  AlignedBuffer memory_;
+};
+
+TEST_F(BlockDeviceTest, LongTransfersAreCutIntoBios) {
+  // 512 KiB a bio; the first ends where a physical block does.
+  const uint64_t offset = 512;
+  const uint64_t bytes = 1 << 20;
+  ASSERT_EQ(bytes, device_.Write(offset, memory_.data(), bytes, 1).bytes());
+  const std::vector<SimEvent> events = device_.Events();
+  ASSERT_EQ(3u, events.size());
+  EXPECT_EQ(512u * 1024 - 512, events[0].bytes);
+  EXPECT_EQ(512u, events[2].bytes);
+  std::memset(memory_.data(), 0, bytes);
+  ASSERT_EQ(bytes, device_.Read(offset, memory_.data(), bytes, 1).bytes());
+  EXPECT_EQ(std::string(bytes, 'm'), std::string(memory_.data(), bytes));
+}
+
+TEST_F(BlockDeviceTest, NothingMisalignedOrOutsideReachesTheBackend) {
+  struct {
+    uint64_t offset;
+    size_t memory;
+    size_t bytes;
+  } const bad[] = {
+      {100, 0, 512},
+      {0, 0, 100},
+      {0, 100, 512},
+      {kBytes, 0, 512},
+      {kBytes - 512, 0, 1024},
+      {UINT64_MAX - 511, 0, 512},
+      {UINT64_MAX - 511, 0, 1024},
+      {kBytes + 4096, 0, 512},
+  };
+  for (const auto& transfer : bad) {
+    char* const memory = memory_.data() + transfer.memory;
+    EXPECT_EQ(EINVAL,
+              device_.Read(transfer.offset, memory, transfer.bytes, 0).error());
+    EXPECT_EQ(
+        EINVAL,
+        device_.Write(transfer.offset, memory, transfer.bytes, 0).error());
+  }
+  EXPECT_EQ(0u, device_.reads());
+  EXPECT_EQ(0u, device_.writes());
+  EXPECT_EQ(0u, device_.stats().by_class[0].reads);
+}
+
+TEST_F(BlockDeviceTest, ZeroBytesAreNothing) {
+  EXPECT_TRUE(device_.Read(0, nullptr, 0, 0).ok());
+  EXPECT_TRUE(device_.Write(kBytes, nullptr, 0, 0).ok());
+  EXPECT_EQ(0u, device_.writes());
+}
+
+TEST_F(BlockDeviceTest, CountsByClassWhatReachedTheDevice) {
+  ASSERT_TRUE(device_.Write(0, memory_.data(), 4096, 3).ok());
+  ASSERT_TRUE(device_.Write(0, memory_.data(), 1 << 20, 3).ok());
+  ASSERT_TRUE(device_.Read(0, memory_.data(), 512, 4).ok());
+  // A class there is none of falls into the last.
+  ASSERT_TRUE(device_.Read(0, memory_.data(), 512, 200).ok());
+  const IoStats& stats = device_.stats();
+  EXPECT_EQ(3u, stats.by_class[3].writes);
+  EXPECT_EQ(4096u + (1 << 20), stats.by_class[3].write_bytes);
+  EXPECT_EQ(0u, stats.by_class[3].reads);
+  EXPECT_EQ(1u, stats.by_class[4].reads);
+  EXPECT_EQ(512u, stats.by_class[4].read_bytes);
+  EXPECT_EQ(1u, stats.by_class[kIoClasses - 1].reads);
+  // The device's own log agrees.
+  uint64_t logged = 0;
+  for (const SimEvent& event : device_.Events()) logged += event.bytes;
+  EXPECT_EQ(logged, stats.by_class[3].write_bytes);
+}
+
+TEST_F(BlockDeviceTest, FlushesOnlyWhatWasWritten) {
+  EXPECT_TRUE(device_.Flush().ok());
+  EXPECT_EQ(0u, device_.flushes());
+  ASSERT_TRUE(device_.Write(0, memory_.data(), 512, 0).ok());
+  EXPECT_TRUE(device_.Flush().ok());
+  EXPECT_TRUE(device_.Flush().ok());
+  EXPECT_EQ(1u, device_.flushes());
+  EXPECT_EQ(1u, device_.stats().flushes);
+  ASSERT_TRUE(device_.Read(0, memory_.data(), 512, 0).ok());
+  EXPECT_TRUE(device_.Flush().ok());
+  EXPECT_EQ(1u, device_.flushes());
+}
+
+TEST_F(BlockDeviceTest, AFailedFlushStaysFailed) {
+  ASSERT_TRUE(device_.Write(0, memory_.data(), 512, 0).ok());
+  device_.FailNth(SimOp::kFlush, 1, ENOSPC);
+  Result result = device_.Flush();
+  EXPECT_EQ(ENOSPC, result.error());
+  EXPECT_EQ("sim: flush", result.context());
+  EXPECT_EQ(ENOSPC, device_.Flush().error());
+  EXPECT_EQ(1u, device_.flushes());
+}
+
+TEST_F(BlockDeviceTest, ErrorsNameDeviceAndPlace) {
+  device_.FailNth(SimOp::kRead, 1, ENODATA);
+  const Result result = device_.Read(4096, memory_.data(), 512, 0);
+  EXPECT_EQ(ENODATA, result.error());
+  EXPECT_EQ("sim: read of 512 bytes at 4096: No data available",
+            result.ToString());
+}
+
+TEST_F(BlockDeviceTest, DiscardIsCheckedToo) {
+  EXPECT_TRUE(device_.Discard(0, 4096).ok());
+  EXPECT_TRUE(device_.Discard(4096, 0).ok());
+  EXPECT_EQ(EINVAL, device_.Discard(100, 512).error());
+  EXPECT_EQ(EINVAL, device_.Discard(kBytes, 512).error());
+  EXPECT_EQ(EINVAL, device_.Discard(512, UINT64_MAX - 511).error());
+  EXPECT_EQ(1u, device_.discards());
+  EXPECT_EQ(4096u, device_.stats().discard_bytes);
+
+  Geometry geometry = device_.geometry();
+  geometry.discard = false;
+  SimDevice without(geometry);
+  EXPECT_EQ(EOPNOTSUPP, without.Discard(0, 4096).error());
+  EXPECT_EQ(0u, without.discards());
+}
+
+}  // namespace
+}  // namespace diofs

@@ -1,0 +1,144 @@
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <string>
+
+#include "dio/buffer_pool.h"
+#include "dio/dio.h"
+#include "dio/open_device.h"
+#include "dio/sync_device.h"
+#include "tests/child_process.h"
+#include "tests/temp_dir.h"
+
+namespace diofs {
+namespace {
+
+constexpr uint64_t kImageBytes = 1 << 20;
+
+// Behaves as if the device had moved only so many bytes at first.
+class ShortDevice final : public SyncDevice {
+ public:
+  ShortDevice(const Geometry& geometry, int fd, uint32_t moved)
+      : SyncDevice("short", geometry, fd), moved_(moved) {}
+
+ private:
+  void DoSubmit(Bio* const* bios, size_t count) override {
+    for (size_t i = 0; i < count; ++i) {
+      Advance(bios[i], moved_);
+      CompleteHere(bios[i]);
+    }
+  }
+
+  const uint32_t moved_;
+};
+
+class SyncDeviceTest : public testing::Test {
+ protected:
+  SyncDeviceTest()
+      : path_(dir_.File("image")), memory_(BufferPool::Get(64 * 1024)) {
+    EXPECT_TRUE(CreateImageFile(path_, kImageBytes, false).ok());
+    std::memset(memory_.data(), 'm', memory_.size());
+  }
+  ~SyncDeviceTest() override { EXPECT_EQ(0u, BioPool::in_use()); }
+
+  int Open() { return open(path_.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC); }
+  Geometry Probe() {
+    const int fd = Open();
+    Geometry geometry;
+    EXPECT_TRUE(Geometry::Probe(fd, &geometry).ok());
+    close(fd);
+    return geometry;
+  }
+
+  TempDir dir_;
+  const std::string path_;
+  AlignedBuffer memory_;
+};
+
+TEST_F(SyncDeviceTest, MovesBytes) {
+  SyncDevice device(path_, Probe(), Open());
+  EXPECT_STREQ("sync", device.backend_name());
+  ASSERT_EQ(64u * 1024,
+            device.Write(4096, memory_.data(), 64 * 1024, 0).bytes());
+  ASSERT_TRUE(device.Flush().ok());
+  std::memset(memory_.data(), 0, memory_.size());
+  ASSERT_TRUE(device.Read(0, memory_.data(), 8192, 0).ok());
+  EXPECT_EQ(std::string(4096, '\0') + std::string(4096, 'm'),
+            std::string(memory_.data(), 8192));
+}
+
+// Whatever a short completion says, all bytes arrive, once the rest has been
+// taken up at a block.
+TEST_F(SyncDeviceTest, ShortCompletionsAreTakenUp) {
+  const Geometry geometry = Probe();
+  for (const uint32_t moved :
+       {0u, 1u, 511u, 512u, 513u, 4096u, 9000u, 16384u}) {
+    ShortDevice device(geometry, Open(), moved);
+    ASSERT_TRUE(device.Write(0, memory_.data(), 16384, 0).ok());
+    AlignedBuffer read = BufferPool::Get(16384);
+    std::memset(read.data(), 0, 16384);
+    ASSERT_EQ(16384u, device.Read(0, read.data(), 16384, 0).bytes());
+    // The part that "had moved" before is the device's business; the blocks
+    // from the one it stopped in on must be there.
+    const uint32_t from =
+        moved / geometry.logical_block_bytes * geometry.logical_block_bytes;
+    EXPECT_EQ(std::string(16384 - from, 'm'),
+              std::string(read.data() + from, 16384 - from));
+  }
+}
+
+// The device ends before its geometry says so: no endless loop, no success.
+TEST_F(SyncDeviceTest, ADeviceThatShrankGivesEio) {
+  const Geometry geometry = Probe();
+  SyncDevice device(path_, geometry, Open());
+  ASSERT_EQ(0, truncate(path_.c_str(), 8192 + 700));
+  EXPECT_EQ(EIO, device.Read(4096, memory_.data(), 16384, 0).error());
+  EXPECT_EQ(EIO, device.Read(8192, memory_.data(), 4096, 0).error());
+  EXPECT_EQ(EIO, device.Read(65536, memory_.data(), 4096, 0).error());
+  EXPECT_TRUE(device.Read(0, memory_.data(), 8192, 0).ok());
+}
+
+TEST_F(SyncDeviceTest, TheErrnoIsKept) {
+  const int fd = open(path_.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
+  SyncDevice device(path_, Probe(), fd);
+  EXPECT_EQ(EBADF, device.Write(0, memory_.data(), 4096, 0).error());
+  EXPECT_TRUE(device.Read(0, memory_.data(), 4096, 0).ok());
+}
+
+// A short write for real: the process may not write behind its file size limit.
+TEST_F(SyncDeviceTest, ShortWritesGoOnUntilTheErrorShows) {
+  const Geometry geometry = Probe();
+  ChildProcess child([&](const ChildProcess::Parent&) {
+    SyncDevice device(path_, geometry, Open());
+    std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit = {12288, 12288};
+    return setrlimit(RLIMIT_FSIZE, &limit) == 0 &&
+           device.Write(4096, memory_.data(), 16384, 0).error() == EFBIG;
+  });
+  EXPECT_EQ(0, child.Wait());
+  SyncDevice device(path_, geometry, Open());
+  ASSERT_TRUE(device.Read(4096, memory_.data(), 16384, 0).ok());
+  EXPECT_EQ(std::string(8192, 'm') + std::string(8192, '\0'),
+            std::string(memory_.data(), 16384));
+}
+
+TEST_F(SyncDeviceTest, DiscardPunchesTheImage) {
+  SyncDevice device(path_, Probe(), Open());
+  ASSERT_TRUE(device.geometry().discard);
+  ASSERT_TRUE(device.Write(0, memory_.data(), 64 * 1024, 0).ok());
+  const Result result = device.Discard(4096, 8192);
+  if (result.error() == EOPNOTSUPP) GTEST_SKIP() << result.ToString();
+  ASSERT_TRUE(result.ok()) << result.ToString();
+  ASSERT_TRUE(device.Read(0, memory_.data(), 16384, 0).ok());
+  EXPECT_EQ('m', memory_.data()[4095]);
+  EXPECT_EQ('\0', memory_.data()[4096]);
+  EXPECT_EQ('m', memory_.data()[12288]);
+}
+
+}  // namespace
+}  // namespace diofs
