@@ -1,0 +1,107 @@
+#include "env/file_reader.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "dio/align.h"
+#include "env/file_writer.h"
+#include "env/format.h"
+#include "env/volume.h"
+
+namespace diofs {
+
+Result FileReader::Prepare(uint64_t end, uint64_t* size) const {
+  const InodePtr& inode = file_->inode();
+  *size = inode->visible_bytes.load(std::memory_order_acquire);
+  if (std::min(end, *size) <=
+      inode->written_bytes.load(std::memory_order_acquire)) {
+    return Result::Ok();
+  }
+  if (const std::shared_ptr<FileWriter> writer = inode->writer()) {
+    if (Result r = writer->WriteOut(); !r.ok()) return r;
+  }
+  // Without a writer, bytes that never reached the device are lost.
+  *size = std::min(*size, inode->written_bytes.load(std::memory_order_acquire));
+  return Result::Ok();
+}
+
+Result FileReader::Submit(ReadRange* ranges, size_t count, bool async,
+                          ReadBatch* batch) const {
+  uint64_t end = 0;
+  for (size_t i = 0; i < count; ++i) {
+    uint64_t range_end = UINT64_MAX;
+    (void)CheckedAdd(ranges[i].offset, ranges[i].length, &range_end);
+    end = std::max(end, range_end);
+  }
+  uint64_t size = 0;
+  if (Result r = Prepare(end, &size); !r.ok()) return r;
+  const InodePtr& inode = file_->inode();
+  const ExtentMapper mapper(inode->map(), DivideRoundUp(size, kBlockBytes));
+  ReadBatch::File file;
+  file.device = file_->volume()->device();
+  file.mapper = &mapper;
+  file.file_size = size;
+  file.block_bytes = kBlockBytes;
+  file.io_class = IoClassOf(inode->kind);
+  batch->Submit(file, ranges, count, async);
+  return Result::Ok();
+}
+
+Result FileReader::Read(uint64_t offset, size_t length, char* memory) const {
+  ReadRange range;
+  range.offset = offset;
+  range.length = length;
+  range.memory = memory;
+  ReadBatch batch;
+  if (Result r = Submit(&range, 1, false, &batch); !r.ok()) return r;
+  batch.Wait();
+  return std::move(range.result);
+}
+
+Result FileReader::MultiRead(ReadRange* ranges, size_t count) const {
+  ReadBatch batch;
+  if (Result r = Submit(ranges, count, false, &batch); !r.ok()) return r;
+  batch.Wait();
+  return Result::Ok();
+}
+
+Result FileReader::Start(ReadRange* ranges, size_t count,
+                         ReadBatch* batch) const {
+  return Submit(ranges, count, true, batch);
+}
+
+Result SequentialReader::Fill() {
+  if (!buffer_ || buffer_.size() < readahead_) {
+    buffer_ = BufferPool::Get(readahead_);
+    if (!buffer_) return Result::Error(ENOMEM, "readahead buffer");
+  }
+  buffered_ = 0;
+  buffer_start_ = AlignDown(position_, kBlockBytes);
+  Result result = reader_.Read(buffer_start_, readahead_, buffer_.data());
+  if (!result.ok()) return result;
+  buffered_ = result.bytes();
+  readahead_ = std::min(readahead_ * 2, kMaxReadahead);
+  return result;
+}
+
+Result SequentialReader::Read(size_t length, char* memory) {
+  size_t done = 0;
+  while (done < length) {
+    const uint64_t buffer_end = buffer_start_ + buffered_;
+    if (position_ < buffer_start_ || position_ >= buffer_end) {
+      if (Result r = Fill(); !r.ok()) return r;
+      if (position_ >= buffer_start_ + buffered_) break;  // end of the file
+      continue;
+    }
+    const size_t chunk =
+        std::min<uint64_t>(length - done, buffer_end - position_);
+    std::memcpy(memory + done, buffer_.data() + (position_ - buffer_start_),
+                chunk);
+    done += chunk;
+    position_ += chunk;
+  }
+  return Result::Bytes(done);
+}
+
+}  // namespace diofs

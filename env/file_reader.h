@@ -1,0 +1,75 @@
+#ifndef DIOFS_ENV_FILE_READER_H_
+#define DIOFS_ENV_FILE_READER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "dio/read_batch.h"
+#include "dio/result.h"
+#include "env/open_file.h"
+
+namespace diofs {
+
+// Reads anywhere in a file, also one that is being appended to: every byte
+// appended before the call is there. Thread-safe.
+class FileReader {
+ public:
+  explicit FileReader(OpenFilePtr file) : file_(std::move(file)) {}
+
+  // Bytes read; short only at the end of the file, 0 behind it.
+  Result Read(uint64_t offset, size_t length, char* memory) const;
+  // All ranges in one submission; each has its own result. An error returned
+  // here means that none was tried.
+  Result MultiRead(ReadRange* ranges, size_t count) const;
+  // Starts them and returns; batch->Wait() on any thread completes them. The
+  // batch must not outlive this file.
+  Result Start(ReadRange* ranges, size_t count, ReadBatch* batch) const;
+
+  uint64_t size() const {
+    return file_->inode()->visible_bytes.load(std::memory_order_acquire);
+  }
+  const OpenFilePtr& file() const { return file_; }
+
+ private:
+  // Sees to it that bytes below `end` are on the device; *size is the end of
+  // the file.
+  Result Prepare(uint64_t end, uint64_t* size) const;
+  Result Submit(ReadRange* ranges, size_t count, bool async,
+                ReadBatch* batch) const;
+
+  const OpenFilePtr file_;
+};
+
+// Reads a file from front to back with readahead of its own: WAL replay asks
+// for 32 KiB at a time, a file copy for 4 KiB. One thread at a time.
+class SequentialReader {
+ public:
+  // Readahead grows from the first to the second while reading goes on.
+  static constexpr size_t kMinReadahead = 64 << 10;
+  static constexpr size_t kMaxReadahead = 1 << 20;
+
+  explicit SequentialReader(OpenFilePtr file) : reader_(std::move(file)) {}
+
+  // Bytes read; short only at the end of the file. What is appended later is
+  // read by later calls.
+  Result Read(size_t length, char* memory);
+  void Skip(uint64_t bytes) { position_ += bytes; }
+  void InvalidateCache() { buffered_ = 0; }
+  const FileReader& reader() const { return reader_; }
+
+ private:
+  Result Fill();
+
+  const FileReader reader_;
+  uint64_t position_ = 0;
+  AlignedBuffer buffer_;
+  uint64_t buffer_start_ = 0;
+  size_t buffered_ = 0;
+  size_t readahead_ = kMinReadahead;
+};
+
+}  // namespace diofs
+
+#endif  // DIOFS_ENV_FILE_READER_H_

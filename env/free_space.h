@@ -1,0 +1,62 @@
+#ifndef DIOFS_ENV_FREE_SPACE_H_
+#define DIOFS_ENV_FREE_SPACE_H_
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "dio/result.h"
+#include "env/extent_allocator.h"
+#include "env/journal.h"
+
+namespace diofs {
+
+// The volume's free blocks, those that will be free once the journal says so
+// for good, and the reserve that keeps a full volume able to recover. Owned by
+// the volume and guarded by its namespace lock; not thread-safe.
+class FreeSpace {
+ public:
+  // Everything on the device but `metadata` is free, until Take.
+  Result Init(uint64_t total_blocks, const std::vector<Extent>& metadata);
+  // At mount: an inode owns these. EUCLEAN for blocks outside the device, of
+  // metadata or of another inode.
+  Result Take(Extent extent) { return allocator_.Take(extent); }
+
+  // Takes `need` blocks at least and `want` if that leaves enough for others.
+  // The reserve is for the files RocksDB needs to delete and recover: `may_use
+  // reserve` takes from it in small pieces. ENOSPC.
+  Result Allocate(uint64_t need, uint64_t want, bool may_use_reserve,
+                  std::vector<Extent>* extents);
+  // Gives back blocks that no journal frame has ever named.
+  void FreeNow(const std::vector<Extent>& extents);
+  // Blocks that are free as soon as `lsn` is durable: an earlier state of the
+  // volume still owns them.
+  void FreeWhenDurable(Lsn lsn, std::vector<Extent> extents);
+  // Everything freed at or below `durable` becomes allocatable.
+  void Release(Lsn durable);
+
+  // The highest number a pending free waits for; 0 where none does.
+  Lsn pending_lsn() const { return pending_.empty() ? 0 : pending_.back().lsn; }
+  uint64_t total_blocks() const { return total_blocks_; }
+  uint64_t metadata_blocks() const { return metadata_blocks_; }
+  uint64_t pending_blocks() const { return pending_blocks_; }
+  uint64_t reserve_blocks() const { return reserve_blocks_; }
+  const ExtentAllocator& allocator() const { return allocator_; }
+
+ private:
+  struct PendingFree {
+    Lsn lsn;
+    std::vector<Extent> extents;
+  };
+
+  ExtentAllocator allocator_;
+  std::deque<PendingFree> pending_;  // by lsn
+  uint64_t pending_blocks_ = 0;
+  uint64_t total_blocks_ = 0;
+  uint64_t metadata_blocks_ = 0;
+  uint64_t reserve_blocks_ = 0;
+};
+
+}  // namespace diofs
+
+#endif  // DIOFS_ENV_FREE_SPACE_H_

@@ -1,0 +1,338 @@
+#include "env/volume.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <utility>
+
+#include "env/open_file.h"
+
+namespace diofs {
+namespace {
+
+// In flush mode kMemory nothing asks for commits; one every so many
+// transactions bounds the memory they take.
+constexpr Lsn kMemoryCommitInterval = 1024;
+
+// Creates and extents are refused when the snapshot they add to would fill more
+// of a region than this; what frees space is always admitted.
+constexpr uint64_t kSnapshotPercent = 40;
+
+}  // namespace
+
+uint64_t NowMicros() {
+  return static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(
+          std::chrono::system_clock::now().time_since_epoch())
+          .count());
+}
+
+std::vector<Extent> MetadataExtents(const Superblock& superblock) {
+  std::vector<Extent> extents;
+  for (uint32_t i = 0; i < kSuperblockCopies; ++i) {
+    extents.push_back(
+        {SuperblockOffset(superblock.device_bytes, i) / kBlockBytes, 1});
+  }
+  for (const uint64_t offset : superblock.region_offset) {
+    extents.push_back(
+        {offset / kBlockBytes, superblock.region_bytes / kBlockBytes});
+  }
+  return extents;
+}
+
+Volume::Volume(std::unique_ptr<BlockDevice> device, const MountOptions& options)
+    : device_(std::move(device)), options_(options) {}
+
+Volume::~Volume() {
+  if (Result r = Unmount(); !r.ok() && !fork_guard_.Crossed()) {
+    Log(std::move(r).With("unmount " + device_->name()).ToString());
+  }
+}
+
+void Volume::Log(const std::string& line) const {
+  if (options_.log) options_.log(line);
+}
+
+Result Volume::Mount(std::unique_ptr<BlockDevice> device,
+                     const MountOptions& options,
+                     std::shared_ptr<Volume>* volume) {
+  if (device->geometry().logical_block_bytes > kMaxLogicalBlockBytes) {
+    return Result::Error(EINVAL, "logical blocks above 4096 bytes");
+  }
+  std::shared_ptr<Volume> mounted(new Volume(std::move(device), options));
+  Result result = mounted->Recover();
+  if (result.ok() && !options.read_only) result = mounted->StartWriting();
+  if (!result.ok()) {
+    // Nothing was acknowledged yet, so nothing is owed to an unmount.
+    mounted->unmounted_ = true;
+    return result;
+  }
+  *volume = std::move(mounted);
+  return Result::Ok();
+}
+
+Result Volume::Recover() {
+  if (Result r = LoadSuperblock(device_.get(), &superblock_); !r.ok()) {
+    return r;
+  }
+  Uuid boot_id;
+  if (Result r = CurrentBootId(&boot_id); !r.ok()) return r;
+  journal_ = std::make_unique<Journal>(
+      device_.get(),
+      Journal::Layout{superblock_.uuid, superblock_.region_offset,
+                      superblock_.region_bytes});
+  Journal::RecoveryInput input;
+  input.same_boot = superblock_.boot_id == boot_id;
+  if (!superblock_.dirty()) {
+    input.clean_sequence = superblock_.clean_sequence;
+    input.clean_region_nonce = superblock_.clean_region_nonce;
+  }
+  const auto apply = [this](std::string_view operations) {
+    while (!operations.empty()) {
+      MetadataOp op;
+      Namespace::Effects effects;
+      if (Result r = MetadataOp::DecodeFrom(&operations, &op); !r.ok()) {
+        return r;
+      }
+      if (Result r = namespace_.Apply(op, &effects); !r.ok()) return r;
+    }
+    return Result::Ok();
+  };
+  if (Result r = journal_->Recover(input, apply, &recovery_); !r.ok()) {
+    return r;
+  }
+  if (!recovery_.corruption.empty()) {
+    if (!options_.read_only) {
+      return Result::Error(EUCLEAN,
+                           "journal damaged (" + recovery_.corruption +
+                               "); copy the data out with ro=1, and see what "
+                               "diofs fsck says");
+    }
+    Log(device_->name() + ": journal damaged (" + recovery_.corruption +
+        "), mounted read-only");
+  }
+  if (options_.read_only) read_only_reason_ = "mounted with ro=1";
+  return ClaimBlocks();
+}
+
+Result Volume::ClaimBlocks() {
+  if (Result r = free_space_.Init(superblock_.device_bytes / kBlockBytes,
+                                  MetadataExtents(superblock_));
+      !r.ok()) {
+    return std::move(r).With("superblock: layout");
+  }
+  Result result;
+  namespace_.ForEach([&](const InodePtr& inode) {
+    const std::shared_ptr<const ExtentMap> map = inode->map();
+    for (const Extent& extent : map->extents()) {
+      if (!result.ok()) return;
+      result = free_space_.Take(extent);
+      if (!result.ok()) {
+        result = std::move(result).With(
+            "inode " + std::to_string(inode->ino) + ": blocks " +
+            std::to_string(extent.start) + "+" + std::to_string(extent.count) +
+            " lie outside the volume or belong to another file");
+      }
+    }
+  });
+  return result;
+}
+
+// The order matters for a crash between the steps. Frames of an earlier boot
+// that no barrier follows are void; were this boot's id stored first, the next
+// mount would take them for frames of its own.
+Result Volume::StartWriting() {
+  journal_->SetSnapshotSource([this](std::vector<std::string>* chunks) {
+    return EncodeSnapshot(chunks);
+  });
+  if (superblock_.dirty()) {
+    if (Result r = journal_->SwitchRegion(); !r.ok()) return r;
+  }
+  if (Result r = RandomUuid(&superblock_.mount_nonce); !r.ok()) return r;
+  if (Result r = CurrentBootId(&superblock_.boot_id); !r.ok()) return r;
+  superblock_.flags |= Superblock::kDirty;
+  superblock_.flush_mode = options_.flush_mode;
+  superblock_.owner_pid = static_cast<uint32_t>(getpid());
+  superblock_.mounted_us = NowMicros();
+  superblock_.clean_sequence = 0;
+  superblock_.clean_region_nonce = 0;
+  return StoreSuperblock(device_.get(), &superblock_);
+}
+
+Result Volume::Unmount() {
+  if (fork_guard_.Crossed()) {
+    return Result::Error(ESTALE, "volume belongs to the parent process");
+  }
+  std::lock_guard<std::mutex> unmount_lock(unmount_mutex_);
+  {
+    // Behind this lock no operation can enter the journal any more, so that the
+    // clean mark stored below names its true end.
+    std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+    if (unmounted_.exchange(true)) return Result::Ok();
+  }
+  Result result;
+  if (!options_.read_only) {
+    result = SyncData(0);
+    if (result.ok()) {
+      superblock_.flags &= ~Superblock::kDirty;
+      superblock_.clean_sequence = journal_->next_sequence();
+      superblock_.clean_region_nonce = journal_->region_nonce();
+      result = StoreSuperblock(device_.get(), &superblock_);
+    }
+  }
+  if (unmount_hook_) unmount_hook_(this);
+  return result;
+}
+
+Lsn Volume::EncodeSnapshot(std::vector<std::string>* chunks) {
+  std::shared_lock<std::shared_mutex> lock(namespace_mutex_);
+  EncodeSnapshotOf(namespace_, chunks);
+  return journal_->TakeForSnapshot();
+}
+
+void EncodeSnapshotOf(const Namespace& names,
+                      std::vector<std::string>* chunks) {
+  chunks->clear();
+  std::string operation;
+  names.Snapshot([&](const MetadataOp& op) {
+    operation.clear();
+    op.EncodeTo(&operation);
+    if (chunks->empty() ||
+        chunks->back().size() + operation.size() > kMaxSnapshotPayload) {
+      chunks->emplace_back();
+    }
+    chunks->back() += operation;
+  });
+}
+
+Result Volume::CheckWritable() const {
+  std::shared_lock<std::shared_mutex> lock(namespace_mutex_);
+  return CheckWritableLocked();
+}
+
+Result Volume::CheckWritableLocked() const {
+  if (fork_guard_.Crossed()) {
+    return Result::Error(ESTALE, "volume belongs to the parent process");
+  }
+  if (unmounted_) return Result::Error(ESTALE, "volume is unmounted");
+  if (!read_only_reason_.empty()) {
+    return Result::Error(EROFS, read_only_reason_);
+  }
+  return Result::Ok();
+}
+
+Result Volume::CheckRoomLocked(uint64_t more_bytes) const {
+  const uint64_t limit = journal_->region_bytes() / 100 * kSnapshotPercent;
+  if (namespace_.SnapshotBytes() + more_bytes <= limit) return Result::Ok();
+  return Result::Error(ENOSPC, "too many files or extents for the journal");
+}
+
+Result Volume::ApplyLocked(const std::vector<MetadataOp>& ops, Lsn* lsn) {
+  std::string operations;
+  Namespace::Effects effects;
+  std::vector<InodePtr> dropped;
+  for (const MetadataOp& op : ops) {
+    op.EncodeTo(&operations);
+    effects.unlinked = nullptr;
+    if (Result r = namespace_.Apply(op, &effects); !r.ok()) {
+      // Prepared a moment ago under this lock: the tree in memory is not what
+      // it should be, and must not reach the device.
+      read_only_reason_ = "internal error: " + r.ToString();
+      return Result::Error(EIO, read_only_reason_);
+    }
+    if (effects.unlinked != nullptr) dropped.push_back(effects.unlinked);
+  }
+  *lsn = journal_->Append(operations);
+  for (const InodePtr& inode : dropped) {
+    inode->unlink_lsn = *lsn;
+    if (inode->open_count == 0) DropLocked(inode);
+  }
+  return Result::Ok();
+}
+
+void Volume::DropLocked(const InodePtr& inode) {
+  std::vector<Extent> extents = inode->map()->extents();
+  extents.insert(extents.end(), inode->truncated.begin(),
+                 inode->truncated.end());
+  inode->truncated.clear();
+  inode->set_map(std::make_shared<ExtentMap>());
+  free_space_.FreeWhenDurable(inode->unlink_lsn, std::move(extents));
+  frees_pending_ = true;
+}
+
+Result Volume::Settle(Lsn lsn) {
+  if (lsn == 0) return Result::Ok();
+  if (options_.flush_mode == FlushMode::kMemory &&
+      lsn % kMemoryCommitInterval != 0) {
+    return Result::Ok();
+  }
+  return journal_->Commit(lsn, CommitLevel::kWritten);
+}
+
+Result Volume::SyncData(Lsn lsn) {
+  if (lsn == 0) {
+    // No operation of this caller's own carries the data: a commit under way
+    // may have begun its last flush before they were written.
+    if (Result r = device_->Flush(); !r.ok()) return r;
+    lsn = journal_->tail_lsn();
+  }
+  return CommitDurable(lsn);
+}
+
+Result Volume::Sync() {
+  if (Result r = CheckWritable(); !r.ok()) return r;
+  return SyncData(0);
+}
+
+Result Volume::CommitDurable(Lsn lsn) {
+  if (Result r = journal_->Commit(lsn, CommitLevel::kDurable); !r.ok()) {
+    return r;
+  }
+  if (frees_pending_) ReleaseFrees();
+  return Result::Ok();
+}
+
+void Volume::ReleaseFrees() {
+  std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+  free_space_.Release(journal_->durable_lsn());
+  frees_pending_ = free_space_.pending_lsn() != 0;
+}
+
+Result Volume::ReclaimFrees() {
+  Lsn lsn = 0;
+  {
+    std::shared_lock<std::shared_mutex> lock(namespace_mutex_);
+    lsn = free_space_.pending_lsn();
+  }
+  if (lsn == 0) return Result::Ok();
+  return CommitDurable(lsn);
+}
+
+Result Volume::Usage(VolumeUsage* usage) {
+  if (!options_.read_only && !unmounted_) {
+    if (Result r = ReclaimFrees(); !r.ok()) return r;
+  }
+  std::shared_lock<std::shared_mutex> lock(namespace_mutex_);
+  const ExtentAllocator& allocator = free_space_.allocator();
+  usage->total_blocks = free_space_.total_blocks();
+  usage->metadata_blocks = free_space_.metadata_blocks();
+  usage->pending_blocks = free_space_.pending_blocks();
+  usage->free_blocks = allocator.free_blocks();
+  usage->reserved_blocks =
+      std::min(free_space_.reserve_blocks(), usage->free_blocks);
+  usage->allocated_blocks = usage->total_blocks - usage->metadata_blocks -
+                            usage->pending_blocks - usage->free_blocks;
+  usage->free_runs = allocator.run_count();
+  usage->largest_free_run = allocator.largest_run();
+  usage->inodes = namespace_.inode_count();
+  return Result::Ok();
+}
+
+void Volume::ForEachInode(const std::function<void(const InodePtr&)>& visit) {
+  std::shared_lock<std::shared_mutex> lock(namespace_mutex_);
+  namespace_.ForEach(visit);
+}
+
+}  // namespace diofs

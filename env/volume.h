@@ -1,0 +1,226 @@
+#ifndef DIOFS_ENV_VOLUME_H_
+#define DIOFS_ENV_VOLUME_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <shared_mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dio/block_device.h"
+#include "dio/fork_guard.h"
+#include "dio/result.h"
+#include "env/free_space.h"
+#include "env/journal.h"
+#include "env/namespace.h"
+#include "env/superblock.h"
+
+namespace diofs {
+
+class OpenFile;
+
+struct FormatOptions {
+  // Write every block once, so that the host of an image has nothing left to
+  // allocate or convert when a sync comes.
+  bool write_every_block = true;
+  std::string label;  // at most 63 bytes
+  // Called now and then with bytes done and bytes in all. May be empty.
+  std::function<void(uint64_t done, uint64_t total)> progress;
+};
+
+struct MountOptions {
+  bool read_only = false;
+  FlushMode flush_mode = FlushMode::kDevice;
+  // One line for people, when something is not as it should be. May be empty.
+  std::function<void(const std::string&)> log;
+};
+
+struct FileStat {
+  uint64_t ino = 0;
+  bool is_directory = false;
+  FileKind kind = FileKind::kOther;
+  uint64_t size_bytes = 0;
+  uint64_t allocated_blocks = 0;
+  uint64_t extents = 0;
+  uint64_t mtime_us = 0;
+  uint32_t link_count = 0;
+};
+
+struct DirectoryEntry {
+  std::string name;
+  FileStat stat;
+};
+
+// In blocks of kBlockBytes. total = metadata + allocated + pending + free.
+struct VolumeUsage {
+  uint64_t total_blocks = 0;
+  uint64_t metadata_blocks = 0;   // superblocks and journal
+  uint64_t allocated_blocks = 0;  // owned by files, open or named
+  uint64_t pending_blocks = 0;    // freed, not yet reusable
+  uint64_t free_blocks = 0;
+  uint64_t reserved_blocks = 0;  // of the free: for WAL, MANIFEST and the like
+  uint64_t free_runs = 0;
+  uint64_t largest_free_run = 0;
+  uint64_t inodes = 0;
+};
+
+// A mounted volume: the names, the inodes, the free space, the journal and the
+// device below them. Shared by every file open on it; the last reference
+// unmounts. Thread-safe. No method throws or aborts; after an error on the
+// journal every change fails with it.
+//
+// Lock order: a FileWriter's mutex, namespace_mutex_, the journal's mutex, an
+// inode's. No lock of this class is held across device I/O.
+class Volume : public std::enable_shared_from_this<Volume> {
+ public:
+  // Makes an empty volume of the whole device. What was there is lost; the
+  // caller has asked.
+  static Result Format(BlockDevice* device, const FormatOptions& options);
+
+  // Recovers what the device holds. ENODATA where there is no volume,
+  // EPROTONOSUPPORT for another format, EUCLEAN for damage; EROFS where the
+  // caller wants to write and the journal is proven damaged.
+  static Result Mount(std::unique_ptr<BlockDevice> device,
+                      const MountOptions& options,
+                      std::shared_ptr<Volume>* volume);
+  ~Volume();
+  Volume(const Volume&) = delete;
+  Volume& operator=(const Volume&) = delete;
+
+  // Commits everything and marks the volume clean. Files still open fail with
+  // ESTALE from then on. Idempotent; the destructor calls it.
+  Result Unmount();
+
+  // Paths as Namespace::Resolve takes them. In mode kDevice a change that
+  // returned survives the process; Sync makes it survive a power cut.
+
+  // A new empty file; one that has the name already loses it in the same
+  // transaction, and whoever has it open keeps its data.
+  Result CreateFile(std::string_view path, std::shared_ptr<OpenFile>* file);
+  // ENOENT, EISDIR.
+  Result Open(std::string_view path, std::shared_ptr<OpenFile>* file);
+  Result Mkdir(std::string_view path);
+  // With all missing parents; an existing directory is fine, a file EEXIST.
+  Result MkdirAll(std::string_view path);
+  Result Rmdir(std::string_view path);
+  Result Unlink(std::string_view path);
+  Result Link(std::string_view from, std::string_view to);
+  Result Rename(std::string_view from, std::string_view to);
+  Result Stat(std::string_view path, FileStat* stat);
+  Result List(std::string_view path, std::vector<DirectoryEntry>* entries);
+
+  // Everything that returned before is durable on return.
+  Result Sync();
+
+  // An exclusive lock on a name, held within this process only (no other one
+  // can have the volume open): makes the file if need be. EBUSY.
+  Result LockName(std::string_view path, uint64_t* ino);
+  void UnlockName(uint64_t ino);
+
+  // Free space counts blocks whose free is not yet durable: commits first where
+  // there are any.
+  Result Usage(VolumeUsage* usage);
+
+  // Every inode, by number, while the namespace is locked: no calls back.
+  void ForEachInode(const std::function<void(const InodePtr&)>& visit);
+
+  const Superblock& superblock() const { return superblock_; }
+  const Journal::RecoveryReport& recovery() const { return recovery_; }
+  BlockDevice* device() { return device_.get(); }
+  Journal* journal() { return journal_.get(); }
+  FlushMode flush_mode() const { return options_.flush_mode; }
+  bool read_only() const { return options_.read_only; }
+  // Runs once, after the unmount, with this volume; for the edge's statistics.
+  void SetUnmountHook(std::function<void(Volume*)> hook) {
+    unmount_hook_ = std::move(hook);
+  }
+
+  // For FileWriter and OpenFile.
+
+  // OK where changes are possible at all: not read-only, mounted, not a fork.
+  Result CheckWritable() const;
+  // Makes the file's allocation reach at least `need_bytes`, and `want_bytes`
+  // where there is room. ENOSPC.
+  Result Extend(const InodePtr& inode, uint64_t need_bytes,
+                uint64_t want_bytes);
+  // Journals the file's size and the extents below it, whose data have been
+  // written. *lsn is 0 where there was nothing to say.
+  Result Publish(const InodePtr& inode, uint64_t size_bytes, Lsn* lsn);
+  // Journals a smaller size and lets the blocks behind it go.
+  Result Shrink(const InodePtr& inode, uint64_t size_bytes, Lsn* lsn);
+  // Gives back blocks behind the journaled ones: nobody can have read them.
+  void TrimExcess(const InodePtr& inode);
+  // Makes what Publish said survive what the flush mode promises.
+  Result Settle(Lsn lsn);
+  // Durable: `lsn`, all before it, and all data written before the call. 0: the
+  // data alone, and whatever is pending.
+  Result SyncData(Lsn lsn);
+  void Release(const InodePtr& inode);
+
+ private:
+  Volume(std::unique_ptr<BlockDevice> device, const MountOptions& options);
+
+  // Parts of a mount, in this order.
+  Result Recover();
+  Result ClaimBlocks();
+  Result StartWriting();
+
+  // Prepares an operation under the namespace lock, applies and journals it,
+  // and settles it. No operation (ino 0, kMtime) is a success.
+  using PrepareFn = std::function<Result(MetadataOp* op)>;
+  Result Change(const PrepareFn& prepare);
+  // The methods named …Locked run with namespace_mutex_ held for writing.
+  Result CheckWritableLocked() const;
+  Result ApplyLocked(const std::vector<MetadataOp>& ops, Lsn* lsn);
+  Result CheckRoomLocked(uint64_t more_bytes) const;
+  std::shared_ptr<OpenFile> OpenLocked(const InodePtr& inode);
+  void DropLocked(const InodePtr& inode);
+
+  // Runs the journal's leader; see Journal::SnapshotFn.
+  Lsn EncodeSnapshot(std::vector<std::string>* chunks);
+  Result CommitDurable(Lsn lsn);
+  // Commits what pending frees wait for and makes them allocatable.
+  Result ReclaimFrees();
+  void ReleaseFrees();
+  FileStat StatOf(const Inode& inode) const;
+  void Log(const std::string& line) const;
+
+  const ForkGuard fork_guard_;
+  const std::unique_ptr<BlockDevice> device_;
+  const MountOptions options_;
+  Superblock superblock_;
+  Journal::RecoveryReport recovery_;
+  std::unique_ptr<Journal> journal_;
+  std::function<void(Volume*)> unmount_hook_;
+  std::mutex unmount_mutex_;  // rank 0: one Unmount at a time
+
+  mutable std::shared_mutex namespace_mutex_;
+  // Guarded by namespace_mutex_.
+  Namespace namespace_;
+  FreeSpace free_space_;
+  std::set<uint64_t> locked_inos_;
+  // Why no change is possible; empty while it is.
+  std::string read_only_reason_;
+
+  // A hint, so that a sync need not take the namespace lock to find no frees.
+  std::atomic<bool> frees_pending_{false};
+  std::atomic<bool> unmounted_{false};
+};
+
+// Which blocks hold superblocks and journal; none twice.
+std::vector<Extent> MetadataExtents(const Superblock& superblock);
+
+// The operations that rebuild `names`, in pieces of at most kMaxSnapshotPayload
+// bytes.
+void EncodeSnapshotOf(const Namespace& names, std::vector<std::string>* chunks);
+
+uint64_t NowMicros();
+
+}  // namespace diofs
+
+#endif  // DIOFS_ENV_VOLUME_H_

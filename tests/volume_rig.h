@@ -1,0 +1,52 @@
+#ifndef DIOFS_TESTS_VOLUME_RIG_H_
+#define DIOFS_TESTS_VOLUME_RIG_H_
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "dio/result.h"
+#include "env/file_writer.h"
+#include "env/volume.h"
+#include "tests/sim_device.h"
+
+namespace diofs {
+
+// What a volume holds, as a test sees it: path -> content of each file, path
+// (with a trailing '/') -> "" of each directory but the root.
+using Tree = std::map<std::string, std::string>;
+
+// A formatted SimDevice of `bytes` with logical blocks of the given size.
+std::unique_ptr<SimDevice> FormattedSim(uint64_t bytes,
+                                        uint32_t logical_block_bytes = 512);
+// A device that starts with `image`.
+std::unique_ptr<SimDevice> SimFrom(const std::string& image,
+                                   uint32_t logical_block_bytes = 512);
+// The same image as another boot would find it.
+std::string AfterReboot(const std::string& image,
+                        uint32_t logical_block_bytes = 512);
+
+// Mounts `device`; *sim (if given) stays valid as long as the volume.
+Result MountSim(std::unique_ptr<SimDevice> device, const MountOptions& options,
+                std::shared_ptr<Volume>* volume, SimDevice** sim = nullptr);
+
+// Everything that can be read. An error where something cannot.
+Result ReadTree(Volume* volume, Tree* tree);
+Result ReadFile(Volume* volume, const std::string& path, std::string* content);
+// Creates or replaces `path`.
+Result WriteFile(Volume* volume, const std::string& path,
+                 const std::string& content, bool sync);
+// A writer at the end of an existing or new file.
+Result OpenWriter(Volume* volume, const std::string& path,
+                  std::shared_ptr<FileWriter>* writer);
+
+// Bytes that differ from their neighbours', from poison and from zero.
+std::string Pattern(uint64_t seed, size_t bytes);
+
+// metadata + allocated + pending + free = total, and the extents of all inodes
+// are what is allocated. Empty when it holds.
+std::string SpaceProblem(Volume* volume);
+
+}  // namespace diofs
+
+#endif  // DIOFS_TESTS_VOLUME_RIG_H_
