@@ -1,0 +1,54 @@
+#include "env/rocksdb_async_read.h"
+
+#include <utility>
+
+#include "env/rocksdb_status.h"
+
+namespace diofs {
+
+using rocksdb::FSReadRequest;
+using rocksdb::IOStatus;
+using rocksdb::Slice;
+
+AsyncRead::AsyncRead(const FileReader& reader, const std::string& path,
+                     const FSReadRequest& request, Callback callback,
+                     void* argument)
+    : reader_(reader),
+      path_(path),
+      callback_(std::move(callback)),
+      argument_(argument) {
+  request_.offset = request.offset;
+  request_.len = request.len;
+  request_.scratch = request.scratch;
+  range_.offset = request.offset;
+  range_.length = request.len;
+  range_.memory = request.scratch;
+}
+
+Result AsyncRead::Start() { return reader_.Start(&range_, 1, &batch_); }
+
+void AsyncRead::Complete() {
+  if (called_back_) return;
+  batch_.Wait();
+  request_.status = Guarded(path_, [&] { return range_.result; });
+  if (request_.status.ok()) {
+    request_.result = Slice(request_.scratch, range_.result.bytes());
+  }
+  CallBack();
+}
+
+void AsyncRead::Abort() {
+  if (called_back_) return;
+  batch_.Wait();
+  request_.status = IOStatus::Aborted();
+  CallBack();
+}
+
+void AsyncRead::CallBack() {
+  called_back_ = true;
+  callback_(request_, argument_);
+}
+
+void AsyncRead::Delete(void* handle) { delete static_cast<AsyncRead*>(handle); }
+
+}  // namespace diofs

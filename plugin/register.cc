@@ -1,0 +1,120 @@
+#include "plugin/register.h"
+
+#include <cstdio>
+#include <exception>
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "env/rocksdb_file_system.h"
+#include "env/rocksdb_status.h"
+#include "plugin/dio_uri.h"
+#include "rocksdb/convenience.h"
+#include "rocksdb/version.h"
+
+namespace diofs {
+
+using rocksdb::Env;
+using rocksdb::FileSystem;
+using rocksdb::ObjectLibrary;
+using rocksdb::Status;
+
+namespace {
+
+// The registry puts the URI behind what it is told.
+Status MakeFileSystem(const std::string& uri,
+                      std::unique_ptr<FileSystem>* file_system) {
+  return Guarded(std::string(), [&] {
+    VolumeOptions options;
+    Result parsed = ParseDioUri(uri, &options);
+    if (parsed.ok()) *file_system = std::make_unique<DioFileSystem>(options);
+    return parsed;
+  });
+}
+
+Status MakeEnv(const std::string& uri, std::unique_ptr<Env>* env) {
+  std::unique_ptr<FileSystem> made;
+  Status status = MakeFileSystem(uri, &made);
+  if (!status.ok()) return status;
+  const std::shared_ptr<FileSystem> file_system = std::move(made);
+  // Nobody prepares what an Env of RocksDB wraps before it is used.
+  status = file_system->PrepareOptions(rocksdb::ConfigOptions());
+  if (status.ok()) *env = rocksdb::NewCompositeEnv(file_system);
+  return status;
+}
+
+// The message without the code in front, which the registry puts there again.
+std::string MessageOf(const Status& status) {
+  return status.getState() == nullptr ? status.ToString() : status.getState();
+}
+
+// Only parses: options may still follow, as in id=dio:///x;create=4G.
+FileSystem* FileSystemFactory(const std::string& uri,
+                              std::unique_ptr<FileSystem>* guard,
+                              std::string* error) {
+  const Status status = MakeFileSystem(uri, guard);
+  if (!status.ok()) *error = MessageOf(status);
+  return guard->get();
+}
+
+// Not guarded: what loads an Env from an option string has no place to keep it.
+Env* EnvFactory(const std::string& uri, std::unique_ptr<Env>*,
+                std::string* error) {
+  return DioEnv(uri, error);
+}
+
+int RegisterOrComplain(ObjectLibrary* library) {
+  std::string refusal;
+  const int factories =
+      RegisterDio(library, rocksdb::GetRocksVersionAsString(), &refusal);
+  if (!refusal.empty()) fprintf(stderr, "diofs: %s\n", refusal.c_str());
+  return factories;
+}
+
+// For LD_PRELOAD and for programs linked to the library: there is nobody to
+// call. RocksDB's registry is ready, for its library is loaded before this one.
+const int registered_when_loaded =
+    RegisterOrComplain(ObjectLibrary::Default().get());
+
+}  // namespace
+
+int RegisterDio(ObjectLibrary* library, const std::string& running_version,
+                std::string* refusal) {
+  const std::string minor =
+      std::to_string(ROCKSDB_MAJOR) + "." + std::to_string(ROCKSDB_MINOR);
+  if (running_version.compare(0, minor.size() + 1, minor + ".") != 0) {
+    *refusal = "not registered: built for RocksDB " + minor +
+               ", but this program runs " + running_version +
+               "; rebuild the plugin against that version";
+    return 0;
+  }
+  // The whole scheme, so that a malformed URI gets a message of ours and not
+  // the default file system or a null pointer.
+  ObjectLibrary::PatternEntry pattern("dio", false);
+  pattern.AddSeparator(":", false);
+  library->AddFactory<FileSystem>(pattern, FileSystemFactory);
+  library->AddFactory<Env>(pattern, EnvFactory);
+  return 2;
+}
+
+Env* DioEnv(const std::string& uri, std::string* error) {
+  static std::mutex* const mutex = new std::mutex;
+  static auto* const envs = new std::map<std::string, std::unique_ptr<Env>>;
+  Status status;
+  try {
+    std::lock_guard<std::mutex> lock(*mutex);
+    std::unique_ptr<Env>& env = (*envs)[uri];
+    if (env == nullptr) status = MakeEnv(uri, &env);
+    if (status.ok()) return env.get();
+    *error = MessageOf(status);
+  } catch (const std::exception& exception) {
+    *error = exception.what();
+  }
+  return nullptr;
+}
+
+}  // namespace diofs
+
+int register_dio_plugin(rocksdb::ObjectLibrary& library, const std::string&) {
+  return diofs::RegisterOrComplain(&library);
+}
