@@ -9,19 +9,17 @@
 namespace diofs {
 namespace {
 
+// Needs neither construction nor destruction: a bio may end while statics are
+// being torn down.
 struct FreeBios {
-  FreeBios() { RegisterForkMutex(&mutex); }
-
   std::mutex mutex;
   Bio* first = nullptr;  // guarded by mutex
   uint64_t in_use = 0;   // guarded by mutex
 };
 
-// Never destroyed: a bio may end while statics are being torn down.
-FreeBios* TheFreeBios() {
-  static FreeBios* const free_bios = new FreeBios;
-  return free_bios;
-}
+FreeBios g_free_bios;
+[[maybe_unused]] const bool g_registered =
+    RegisterForkMutex(&g_free_bios.mutex);
 
 }  // namespace
 
@@ -67,12 +65,11 @@ void Bio::End(int64_t result) {
 }
 
 Bio* BioPool::Get() {
-  FreeBios* const free_bios = TheFreeBios();
   {
-    const std::lock_guard<std::mutex> lock(free_bios->mutex);
-    ++free_bios->in_use;
-    if (Bio* bio = free_bios->first; bio != nullptr) {
-      free_bios->first = bio->next_free_;
+    const std::lock_guard<std::mutex> lock(g_free_bios.mutex);
+    ++g_free_bios.in_use;
+    if (Bio* bio = g_free_bios.first; bio != nullptr) {
+      g_free_bios.first = bio->next_free_;
       bio->next_free_ = nullptr;
       return bio;
     }
@@ -82,17 +79,15 @@ Bio* BioPool::Get() {
 }
 
 void BioPool::Put(Bio* bio) {
-  FreeBios* const free_bios = TheFreeBios();
-  const std::lock_guard<std::mutex> lock(free_bios->mutex);
-  bio->next_free_ = free_bios->first;
-  free_bios->first = bio;
-  --free_bios->in_use;
+  const std::lock_guard<std::mutex> lock(g_free_bios.mutex);
+  bio->next_free_ = g_free_bios.first;
+  g_free_bios.first = bio;
+  --g_free_bios.in_use;
 }
 
 uint64_t BioPool::in_use() {
-  FreeBios* const free_bios = TheFreeBios();
-  const std::lock_guard<std::mutex> lock(free_bios->mutex);
-  return free_bios->in_use;
+  const std::lock_guard<std::mutex> lock(g_free_bios.mutex);
+  return g_free_bios.in_use;
 }
 
 }  // namespace diofs

@@ -21,20 +21,17 @@ struct FreeBuffer {
   FreeBuffer* next;
 };
 
+// Needs neither construction nor destruction: buffers may outlive the statics
+// of their users.
 struct FreeBuffers {
-  FreeBuffers() { RegisterForkMutex(&mutex); }
-
   std::mutex mutex;
   std::array<FreeBuffer*, kSizes> first{};  // guarded by mutex
   size_t cached_bytes = 0;                  // guarded by mutex
   std::atomic<uint64_t> bytes_in_use{0};
 };
 
-// Never destroyed: buffers may outlive the statics of their users.
-FreeBuffers* TheFreeBuffers() {
-  static FreeBuffers* const free_buffers = new FreeBuffers;
-  return free_buffers;
-}
+FreeBuffers g_pool;
+[[maybe_unused]] const bool g_registered = RegisterForkMutex(&g_pool.mutex);
 
 // Index of the smallest size that holds `bytes`, at most kMaxSize.
 size_t SizeIndex(size_t bytes) {
@@ -59,36 +56,34 @@ AlignedBuffer::~AlignedBuffer() {
 
 AlignedBuffer BufferPool::Get(size_t bytes) {
   if (bytes > SIZE_MAX - kAlignment) return AlignedBuffer();
-  FreeBuffers* const pool = TheFreeBuffers();
   size_t size = AlignUp(bytes, kAlignment);
   if (bytes <= kMaxSize) {
     const size_t index = SizeIndex(bytes);
     size = kMinSize << index;
-    const std::lock_guard<std::mutex> lock(pool->mutex);
-    if (FreeBuffer* buffer = pool->first[index]; buffer != nullptr) {
-      pool->first[index] = buffer->next;
-      pool->cached_bytes -= size;
-      pool->bytes_in_use.fetch_add(size, std::memory_order_relaxed);
+    const std::lock_guard<std::mutex> lock(g_pool.mutex);
+    if (FreeBuffer* buffer = g_pool.first[index]; buffer != nullptr) {
+      g_pool.first[index] = buffer->next;
+      g_pool.cached_bytes -= size;
+      g_pool.bytes_in_use.fetch_add(size, std::memory_order_relaxed);
       return AlignedBuffer(reinterpret_cast<char*>(buffer), size);
     }
   }
   void* const data = std::aligned_alloc(kAlignment, size);
   if (data == nullptr) return AlignedBuffer();
-  pool->bytes_in_use.fetch_add(size, std::memory_order_relaxed);
+  g_pool.bytes_in_use.fetch_add(size, std::memory_order_relaxed);
   return AlignedBuffer(static_cast<char*>(data), size);
 }
 
 void BufferPool::Put(char* data, size_t size) {
-  FreeBuffers* const pool = TheFreeBuffers();
-  pool->bytes_in_use.fetch_sub(size, std::memory_order_relaxed);
+  g_pool.bytes_in_use.fetch_sub(size, std::memory_order_relaxed);
   if (size <= kMaxSize) {
-    const std::lock_guard<std::mutex> lock(pool->mutex);
-    if (pool->cached_bytes + size <= kMaxCachedBytes) {
+    const std::lock_guard<std::mutex> lock(g_pool.mutex);
+    if (g_pool.cached_bytes + size <= kMaxCachedBytes) {
       const size_t index = SizeIndex(size);
       auto* const buffer = reinterpret_cast<FreeBuffer*>(data);
-      buffer->next = pool->first[index];
-      pool->first[index] = buffer;
-      pool->cached_bytes += size;
+      buffer->next = g_pool.first[index];
+      g_pool.first[index] = buffer;
+      g_pool.cached_bytes += size;
       return;
     }
   }
@@ -96,7 +91,7 @@ void BufferPool::Put(char* data, size_t size) {
 }
 
 uint64_t BufferPool::bytes_in_use() {
-  return TheFreeBuffers()->bytes_in_use.load(std::memory_order_relaxed);
+  return g_pool.bytes_in_use.load(std::memory_order_relaxed);
 }
 
 }  // namespace diofs

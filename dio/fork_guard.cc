@@ -8,7 +8,8 @@
 namespace diofs {
 namespace {
 
-// One per process and never destroyed: a fork may happen during exit.
+// Constant-initialised, so that a fork cannot fall into its construction, and
+// trivially destroyed, so that one may happen during exit.
 struct ForkState {
   // Forks between the first process and this one.
   std::atomic<uint64_t> generation{0};
@@ -17,51 +18,40 @@ struct ForkState {
   int mutex_count = 0;
 };
 
-void Prepare();
-void ResumeParent();
-void ResumeChild();
-
-ForkState* State() {
-  static ForkState* const state = [] {
-    auto* made = new ForkState;
-    pthread_atfork(Prepare, ResumeParent, ResumeChild);
-    return made;
-  }();
-  return state;
-}
+ForkState g_state;
 
 void Prepare() {
-  ForkState* state = State();
-  state->mutex.lock();
-  for (int i = 0; i < state->mutex_count; ++i) state->mutexes[i]->lock();
+  g_state.mutex.lock();
+  for (int i = 0; i < g_state.mutex_count; ++i) g_state.mutexes[i]->lock();
 }
 
 void ResumeParent() {
-  ForkState* state = State();
-  for (int i = state->mutex_count; i-- > 0;) state->mutexes[i]->unlock();
-  state->mutex.unlock();
+  for (int i = g_state.mutex_count; i-- > 0;) g_state.mutexes[i]->unlock();
+  g_state.mutex.unlock();
 }
 
 void ResumeChild() {
-  State()->generation.fetch_add(1, std::memory_order_release);
+  g_state.generation.fetch_add(1, std::memory_order_release);
   ResumeParent();
 }
+
+[[maybe_unused]] const int g_registered =
+    pthread_atfork(Prepare, ResumeParent, ResumeChild);
 
 }  // namespace
 
 ForkGuard::ForkGuard()
-    : generation_(State()->generation.load(std::memory_order_acquire)) {}
+    : generation_(g_state.generation.load(std::memory_order_acquire)) {}
 
 bool ForkGuard::Crossed() const {
-  return State()->generation.load(std::memory_order_acquire) != generation_;
+  return g_state.generation.load(std::memory_order_acquire) != generation_;
 }
 
-void RegisterForkMutex(std::mutex* mutex) {
-  ForkState* state = State();
-  const std::lock_guard<std::mutex> lock(state->mutex);
-  if (state->mutex_count < kMaxForkMutexes) {
-    state->mutexes[state->mutex_count++] = mutex;
-  }
+bool RegisterForkMutex(std::mutex* mutex) {
+  const std::lock_guard<std::mutex> lock(g_state.mutex);
+  if (g_state.mutex_count == kMaxForkMutexes) return false;
+  g_state.mutexes[g_state.mutex_count++] = mutex;
+  return true;
 }
 
 }  // namespace diofs

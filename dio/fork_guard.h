@@ -24,11 +24,12 @@ class ForkGuard {
   const uint64_t generation_;
 };
 
-// A mutex around a process-wide leaf state (a pool) that a forked child goes on
-// using: fork() waits until nobody holds it, so the child finds it unlocked and
-// the state whole. Never destroyed, at most kMaxForkMutexes of them.
+// Makes fork() wait until nobody holds `mutex`, so that the child finds what it
+// guards whole: for a pool that parent and child both go on using. To be called
+// while the program is loaded, for a mutex of static storage; a leaf lock, held
+// for moments. False where there are kMaxForkMutexes already.
 inline constexpr int kMaxForkMutexes = 8;
-void RegisterForkMutex(std::mutex* mutex);
+bool RegisterForkMutex(std::mutex* mutex);
 
 // A condition variable that may be destroyed in a forked child: the parent's
 // waiters were copied into it, and an ordinary one would wait for them for

@@ -57,8 +57,8 @@ class QueueAttributes {
   std::string folder_ = "/dev/null/";  // has no attributes
 };
 
-// What the kernel demands of direct I/O on `fd`; leaves the defaults where it
-// does not tell. EOPNOTSUPP where it tells that there is none.
+// What the kernel demands of direct I/O on `fd`; leaves `geometry` as it is
+// where it does not tell. EOPNOTSUPP where it tells that there is none.
 Result ProbeAlignment(int fd, Geometry* geometry) {
 #ifdef STATX_DIOALIGN
   struct statx info = {};
@@ -77,13 +77,21 @@ Result ProbeAlignment(int fd, Geometry* geometry) {
   return Result::Ok();
 }
 
+// Reads one block of `bytes`, the second of the device; -errno or what came.
+int64_t TryRead(int fd, uint32_t bytes, int flags) {
+  AlignedBuffer buffer = BufferPool::Get(2 * size_t{bytes});
+  if (!buffer) return -ENOMEM;
+  // No better aligned than it has to be.
+  const iovec segment = {buffer.data() + bytes, bytes};
+  const ssize_t result = preadv2(fd, &segment, 1, bytes, flags);
+  return result < 0 ? -errno : result;
+}
+
 // Whether a request can be issued without blocking. A device that would have to
 // wait just now (EAGAIN) can.
 bool ProbeNowait(int fd, const Geometry& geometry) {
-  AlignedBuffer buffer = BufferPool::Get(geometry.logical_block_bytes);
-  if (!buffer) return false;
-  const iovec segment = {buffer.data(), geometry.logical_block_bytes};
-  return preadv2(fd, &segment, 1, 0, RWF_NOWAIT) >= 0 || errno == EAGAIN;
+  const int64_t result = TryRead(fd, geometry.logical_block_bytes, RWF_NOWAIT);
+  return result >= 0 || result == -EAGAIN;
 }
 
 Result ProbeBlockDevice(int fd, dev_t device, Geometry* geometry) {
@@ -121,6 +129,11 @@ Result ProbeBlockDevice(int fd, dev_t device, Geometry* geometry) {
 // A file on a host file system, whose cache and allocation lie below it.
 Result ProbeImage(int fd, const struct stat& info, Geometry* geometry) {
   geometry->device_bytes = static_cast<uint64_t>(info.st_size);
+  // A kernel before 6.1, or a file system that does not tell: what it takes.
+  const uint32_t taken =
+      TryRead(fd, kMinBlockBytes, 0) == -EINVAL ? 4096 : kMinBlockBytes;
+  geometry->memory_align_bytes = taken;
+  geometry->offset_align_bytes = taken;
   Result result = ProbeAlignment(fd, geometry);
   if (!result.ok()) return result;
   geometry->logical_block_bytes =

@@ -78,10 +78,11 @@ unsigned IoRing::Submit(Bio* const* bios, size_t count) {
       const auto room = static_cast<unsigned>(
           std::min<size_t>({count - next, max_in_flight_ - in_flight(),
                             io_uring_sq_space_left(&ring_)}));
-      // Before the kernel can complete one; and the reaper's load of it makes
-      // what this thread wrote into the bios visible there.
-      in_flight_.fetch_add(room, std::memory_order_release);
       Queue(bios + next, room);
+      // Before the kernel can complete one. The reaper's load of it orders what
+      // this thread did with the bios before what is done with them there: the
+      // road through the kernel is none that the memory model knows.
+      in_flight_.fetch_add(room, std::memory_order_release);
       const unsigned taken = Enter(room, &enters);
       in_flight_.fetch_sub(room - taken, std::memory_order_release);
       next += taken;
@@ -146,13 +147,19 @@ void IoRing::Reap() {
   if (reaping_) return;
   reaping_ = true;
   lock.unlock();
-  ReapAsReaper(false);
+  // Not for ever: other threads may submit as fast as this one reaps.
+  unsigned reaped = 0;
+  unsigned count = 0;
+  do {
+    count = ReapAsReaper(false);
+    reaped += count;
+  } while (count == kReapBatch && reaped < max_in_flight_);
   lock.lock();
   reaping_ = false;
   reaped_condition_.NotifyAll();
 }
 
-void IoRing::ReapAsReaper(bool block) {
+unsigned IoRing::ReapAsReaper(bool block) {
   if (block) {
     io_uring_cqe* cqe = nullptr;
     const int result = io_uring_wait_cqe(&ring_, &cqe);
@@ -161,22 +168,21 @@ void IoRing::ReapAsReaper(bool block) {
     if (result < 0 && result != -EINTR) sched_yield();
   }
   std::array<io_uring_cqe*, kReapBatch> cqes;
-  unsigned count = 0;
-  while ((count = io_uring_peek_batch_cqe(&ring_, cqes.data(), kReapBatch)) >
-         0) {
-    std::array<std::pair<Bio*, int>, kReapBatch> completions;
-    for (unsigned i = 0; i < count; ++i) {
-      completions[i] = {static_cast<Bio*>(io_uring_cqe_get_data(cqes[i])),
-                        cqes[i]->res};
-    }
-    io_uring_cq_advance(&ring_, count);
-    // Pairs with the release in Submit.
-    in_flight_.load(std::memory_order_acquire);
-    for (unsigned i = 0; i < count; ++i) {
-      complete_(completions[i].first, completions[i].second);
-    }
-    in_flight_.fetch_sub(count, std::memory_order_release);
+  std::array<std::pair<Bio*, int>, kReapBatch> completions;
+  const unsigned count =
+      io_uring_peek_batch_cqe(&ring_, cqes.data(), kReapBatch);
+  for (unsigned i = 0; i < count; ++i) {
+    completions[i] = {static_cast<Bio*>(io_uring_cqe_get_data(cqes[i])),
+                      cqes[i]->res};
   }
+  io_uring_cq_advance(&ring_, count);
+  // Pairs with the release in Submit.
+  in_flight_.load(std::memory_order_acquire);
+  for (unsigned i = 0; i < count; ++i) {
+    complete_(completions[i].first, completions[i].second);
+  }
+  in_flight_.fetch_sub(count, std::memory_order_release);
+  return count;
 }
 
 IoRing* RingPool::Pick() {

@@ -60,9 +60,9 @@ class IoRing {
   void Queue(Bio* const* bios, unsigned count);
   // Hands `count` queued bios to the kernel. Returns how many it took.
   unsigned Enter(unsigned count, unsigned* enters);
-  // Dispatches what has completed; with `block` waits for at least one. The
-  // caller is the reaper.
-  void ReapAsReaper(bool block);
+  // Dispatches one batch of what has completed; with `block` waits for at least
+  // one completion. Returns their number. The caller is the reaper.
+  unsigned ReapAsReaper(bool block);
 
   const int fd_;
   const CompleteFn complete_;

@@ -265,7 +265,10 @@ Result FillImage(int fd, const std::string& path, uint64_t bytes,
                  bool allocate) {
   const auto length = static_cast<off_t>(bytes);
   if (ftruncate(fd, length) != 0) return Result::FromErrno(path + ": size");
-  const int error = allocate ? posix_fallocate(fd, 0, length) : 0;
+  int error = 0;
+  do {
+    error = allocate ? posix_fallocate(fd, 0, length) : 0;
+  } while (error == EINTR);
   if (error != 0) return Result::Error(error, path + ": allocate");
   if (fsync(fd) != 0) return Result::FromErrno(path + ": fsync");
   return SyncParent(path);
@@ -312,6 +315,15 @@ Result CreateImageFile(const std::string& path, uint64_t bytes, bool allocate) {
   Result result = FillImage(fd.get(), path, bytes, allocate);
   if (!result.ok()) unlink(path.c_str());
   return result;
+}
+
+Result NameImageFile(const std::string& made, const std::string& path) {
+  Result result;
+  if (link(made.c_str(), path.c_str()) != 0) result = Result::FromErrno(path);
+  if (unlink(made.c_str()) != 0 && result.ok()) {
+    result = Result::FromErrno(made);
+  }
+  return result.ok() ? SyncParent(path) : std::move(result);
 }
 
 }  // namespace diofs

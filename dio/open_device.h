@@ -51,6 +51,11 @@ Result OpenBlockDevice(const std::string& path,
 // `allocate` the host reserves the space at once (ENOSPC now, not later).
 Result CreateImageFile(const std::string& path, uint64_t bytes, bool allocate);
 
+// Gives the finished image `made` its name `path`, which is durable on return,
+// and takes the first name away. EEXIST where somebody else has taken `path`;
+// `made` is then gone, too.
+Result NameImageFile(const std::string& made, const std::string& path);
+
 }  // namespace diofs
 
 #endif  // DIOFS_DIO_OPEN_DEVICE_H_

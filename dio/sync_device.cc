@@ -4,6 +4,7 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <sched.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -52,7 +53,12 @@ int64_t MoveRemainder(int fd, Bio* bio) {
 SyncDevice::SyncDevice(std::string name, const Geometry& geometry, int fd)
     : BlockDevice(std::move(name), geometry), fd_(fd) {}
 
-SyncDevice::~SyncDevice() { close(fd_); }
+SyncDevice::~SyncDevice() {
+  // A child that was forked meanwhile shares the descriptor and with it the
+  // lock, which would last as long as the child. Nothing is in flight here.
+  if (!stale()) (void)flock(fd_, LOCK_UN);
+  close(fd_);
+}
 
 void SyncDevice::Wait(Dio* dio) {
   // Submit completes every bio, so there is nothing to wait for.

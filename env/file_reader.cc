@@ -11,18 +11,19 @@
 
 namespace diofs {
 
-Result FileReader::Prepare(uint64_t end, uint64_t* size) const {
+Result FileReader::Prepare(uint64_t end, Inode::View* view) const {
   const InodePtr& inode = file_->inode();
-  *size = inode->visible_bytes.load(std::memory_order_acquire);
-  if (std::min(end, *size) <=
-      inode->written_bytes.load(std::memory_order_acquire)) {
+  if (file_->volume()->forked()) {
+    return Result::Error(ESTALE, "file belongs to the parent process");
+  }
+  *view = inode->view();
+  if (std::min(end, view->visible_bytes) <= view->written_bytes) {
     return Result::Ok();
   }
   if (const std::shared_ptr<FileWriter> writer = inode->writer()) {
     if (Result r = writer->WriteOut(); !r.ok()) return r;
+    *view = inode->view();
   }
-  // Without a writer, bytes that never reached the device are lost.
-  *size = std::min(*size, inode->written_bytes.load(std::memory_order_acquire));
   return Result::Ok();
 }
 
@@ -34,16 +35,18 @@ Result FileReader::Submit(ReadRange* ranges, size_t count, bool async,
     (void)CheckedAdd(ranges[i].offset, ranges[i].length, &range_end);
     end = std::max(end, range_end);
   }
-  uint64_t size = 0;
-  if (Result r = Prepare(end, &size); !r.ok()) return r;
-  const InodePtr& inode = file_->inode();
-  const ExtentMapper mapper(inode->map(), DivideRoundUp(size, kBlockBytes));
+  Inode::View view;
+  if (Result r = Prepare(end, &view); !r.ok()) return r;
+  // Of what was appended meanwhile nobody has promised anything; and without a
+  // writer, bytes that never reached the device are lost.
+  const uint64_t size = std::min(view.visible_bytes, view.written_bytes);
+  const ExtentMapper mapper(view.map, DivideRoundUp(size, kBlockBytes));
   ReadBatch::File file;
   file.device = file_->volume()->device();
   file.mapper = &mapper;
   file.file_size = size;
   file.block_bytes = kBlockBytes;
-  file.io_class = IoClassOf(inode->kind);
+  file.io_class = IoClassOf(file_->inode()->kind);
   batch->Submit(file, ranges, count, async);
   return Result::Ok();
 }

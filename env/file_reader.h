@@ -33,9 +33,8 @@ class FileReader {
   const OpenFilePtr& file() const { return file_; }
 
  private:
-  // Sees to it that bytes below `end` are on the device; *size is the end of
-  // the file.
-  Result Prepare(uint64_t end, uint64_t* size) const;
+  // Sees to it that bytes below `end` are on the device.
+  Result Prepare(uint64_t end, Inode::View* view) const;
   Result Submit(ReadRange* ranges, size_t count, bool async,
                 ReadBatch* batch) const;
 

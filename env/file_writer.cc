@@ -29,11 +29,11 @@ bool PromisesNothingBeforeSync(FileKind kind) {
 // with it.
 struct FileWriter::Write {
   Write(BlockDevice* device, uint64_t end_offset)
-      : dio(device), end(end_offset) {}
-  Dio dio;
+      : end(end_offset), dio(device) {}
   iovec segment{};
   uint64_t end;  // file offset behind the last byte that counts
   AlignedBuffer buffer;
+  Dio dio;  // goes first: it waits before the buffer does
 };
 
 FileWriter::FileWriter(OpenFilePtr file)
@@ -45,25 +45,44 @@ Result FileWriter::Open(const OpenFilePtr& file,
                         std::shared_ptr<FileWriter>* writer) {
   if (Result r = file->volume()->CheckWritable(); !r.ok()) return r;
   Inode* const inode = file->inode().get();
-  std::lock_guard<std::mutex> open_lock(inode->writer_open_mutex);
-  if (*writer = inode->writer(); *writer != nullptr) return Result::Ok();
+  Volume::WriterGate& gate = file->volume()->writer_gate();
+  {
+    std::unique_lock<std::mutex> lock(gate.mutex);
+    while (true) {
+      if (*writer = inode->writer(); *writer != nullptr) return Result::Ok();
+      if (!inode->has_writer) break;
+      // One whose last handle is gone may still be writing what it holds.
+      gate.changed.Wait(&lock);
+    }
+    inode->has_writer = true;
+  }
+  // Its destructor opens the gate again.
   std::shared_ptr<FileWriter> opened(new FileWriter(file));
   {
     std::lock_guard<std::mutex> lock(opened->mutex_);
     if (Result r = opened->LoadTail(inode->written_bytes); !r.ok()) return r;
   }
+  std::lock_guard<std::mutex> lock(gate.mutex);
   inode->set_writer(opened);
+  gate.changed.NotifyAll();
   *writer = std::move(opened);
   return Result::Ok();
 }
 
 FileWriter::~FileWriter() {
+  if (volume_->forked()) return;
   // Whoever wants to know the outcome has called Close.
   (void)Close();
-  std::lock_guard<std::mutex> lock(mutex_);
-  for (const std::unique_ptr<Write>& write : in_flight_) {
-    (void)write->dio.Wait();
-  }
+  in_flight_.clear();
+  Volume::WriterGate& gate = volume_->writer_gate();
+  std::lock_guard<std::mutex> lock(gate.mutex);
+  inode_->has_writer = false;
+  gate.changed.NotifyAll();
+}
+
+Result FileWriter::CheckOwner() const {
+  if (!volume_->forked()) return Result::Ok();
+  return Result::Error(ESTALE, "file belongs to the parent process");
 }
 
 Result FileWriter::Fail(Result error) {
@@ -115,6 +134,7 @@ Result FileWriter::EnsureAllocated(uint64_t end) {
 }
 
 Result FileWriter::Append(const char* data, size_t bytes) {
+  if (Result r = CheckOwner(); !r.ok()) return r;
   std::lock_guard<std::mutex> lock(mutex_);
   if (!error_.ok()) return error_;
   return AppendLocked(data, bytes);
@@ -127,8 +147,11 @@ Result FileWriter::AppendLocked(const char* data, size_t bytes) {
     return Result::Error(EFBIG, "file size overflows");
   }
   if (Result r = EnsureAllocated(end); !r.ok()) return r;
+  changed_ = true;
   while (size < end) {
-    if (Result r = EnsureBuffer(); !r.ok()) return r;
+    // A part may have been taken already: what follows cannot be all or
+    // nothing.
+    if (Result r = EnsureBuffer(); !r.ok()) return Fail(std::move(r));
     const uint64_t used = size - buffer_start_;
     const size_t chunk = std::min<uint64_t>(end - size, buffer_.size() - used);
     std::memcpy(buffer_.data() + used, data, chunk);
@@ -210,11 +233,13 @@ Result FileWriter::WriteOutLocked() {
 }
 
 Result FileWriter::WriteOut() {
+  if (Result r = CheckOwner(); !r.ok()) return r;
   std::lock_guard<std::mutex> lock(mutex_);
   return WriteOutLocked();
 }
 
 Result FileWriter::StartWriteback() {
+  if (Result r = CheckOwner(); !r.ok()) return r;
   std::lock_guard<std::mutex> lock(mutex_);
   if (!error_.ok() || !buffer_) return error_;
   // Whole blocks only: the last one is still being filled.
@@ -226,11 +251,13 @@ Result FileWriter::StartWriteback() {
 Result FileWriter::PublishLocked(Lsn* lsn) {
   if (Result r = WriteOutLocked(); !r.ok()) return r;
   Result result = volume_->Publish(file_->inode(), size(), lsn);
-  if (!result.ok()) return Fail(std::move(result));
-  return result;
+  // Room in the journal may come back.
+  if (result.ok() || result.error() == ENOSPC) return result;
+  return Fail(std::move(result));
 }
 
 Result FileWriter::Flush() {
+  if (Result r = CheckOwner(); !r.ok()) return r;
   Lsn lsn = 0;
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -245,6 +272,7 @@ Result FileWriter::Flush() {
 }
 
 Result FileWriter::Sync() {
+  if (Result r = CheckOwner(); !r.ok()) return r;
   Lsn lsn = 0;
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -258,19 +286,24 @@ Result FileWriter::Sync() {
 }
 
 Result FileWriter::Close() {
+  if (Result r = CheckOwner(); !r.ok()) return r;
   Lsn lsn = 0;
   {
     std::lock_guard<std::mutex> lock(mutex_);
+    if (!changed_) return error_;
     if (Result r = PublishLocked(&lsn); !r.ok()) return r;
     volume_->TrimExcess(file_->inode());
+    changed_ = false;
   }
   return volume_->Settle(lsn);
 }
 
 Result FileWriter::Truncate(uint64_t bytes) {
+  if (Result r = CheckOwner(); !r.ok()) return r;
   std::lock_guard<std::mutex> lock(mutex_);
   if (bytes > size()) return FillZerosLocked(bytes);
   Lsn lsn = 0;
+  changed_ = true;
   if (Result r = PublishLocked(&lsn); !r.ok()) return r;
   if (bytes == size()) return volume_->Settle(lsn);
   if (Result r = volume_->Shrink(file_->inode(), bytes, &lsn); !r.ok()) {
@@ -298,6 +331,8 @@ Result FileWriter::FillZerosLocked(uint64_t end) {
 }
 
 Result FileWriter::WriteAt(uint64_t offset, const char* data, size_t bytes) {
+  // In place nothing else would notice that the volume takes no writes.
+  if (Result r = volume_->CheckWritable(); !r.ok()) return r;
   std::lock_guard<std::mutex> lock(mutex_);
   if (!error_.ok()) return error_;
   uint64_t end = 0;

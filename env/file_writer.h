@@ -59,7 +59,8 @@ class FileWriter : public std::enable_shared_from_this<FileWriter> {
   // Cuts the file, or fills it with zeros up to `bytes`.
   Result Truncate(uint64_t bytes);
   // Writes everything and publishes the size. The blocks allocated ahead go
-  // back. Idempotent; the destructor calls it. Later calls make a new start.
+  // back. Does nothing where nothing has changed since; the destructor calls
+  // it. Later calls make a new start.
   Result Close();
 
   // For a reader that wants bytes which are not on the device yet.
@@ -83,8 +84,8 @@ class FileWriter : public std::enable_shared_from_this<FileWriter> {
   Result LoadTail(uint64_t size);
   Result EnsureBuffer();
   // Submits what is unwritten below file offset `end`. `async`: the caller will
-  // not wait at once. `take_buffer`: the buffer is full, and the next one begins
-  // behind it.
+  // not wait at once. `take_buffer`: the buffer is full, and the next one
+  // begins behind it.
   Result SubmitBuffer(uint64_t end, bool async, bool take_buffer);
   Result WaitOldest();
   Result WriteOutLocked();
@@ -93,6 +94,8 @@ class FileWriter : public std::enable_shared_from_this<FileWriter> {
   Result OverwriteBlocks(uint64_t offset, const char* data, size_t bytes);
   Result PublishLocked(Lsn* lsn);
   Result Fail(Result error);
+  // ESTALE in a forked child, before the first lock.
+  Result CheckOwner() const;
 
   const OpenFilePtr file_;
   Inode* const inode_;
@@ -104,6 +107,7 @@ class FileWriter : public std::enable_shared_from_this<FileWriter> {
   uint64_t dirty_from_ = 0;    // file offset of the first byte not submitted
   std::deque<std::unique_ptr<Write>> in_flight_;
   uint64_t in_flight_bytes_ = 0;
+  bool changed_ = false;  // since Open or Close
   Result error_;
 
   std::atomic<uint64_t> size_{0};

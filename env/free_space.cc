@@ -39,18 +39,21 @@ Result FreeSpace::Init(uint64_t total_blocks,
   return Result::Ok();
 }
 
-Result FreeSpace::Allocate(uint64_t need, uint64_t want, bool may_use_reserve,
+Result FreeSpace::Allocate(uint64_t need, uint64_t want, SpacePriority priority,
                            std::vector<Extent>* extents) {
   // A hint may ask for more than the volume can spare; a quarter of what is
   // free leaves room for the files beside it.
   const uint64_t free_blocks = allocator_.free_blocks();
   want = std::max(need, std::min(want, need + free_blocks / 4));
   Result result = allocator_.Allocate(want, need, reserve_blocks_, extents);
-  if (result.ok() || result.error() != ENOSPC || !may_use_reserve) {
+  if (result.ok() || result.error() != ENOSPC ||
+      priority == SpacePriority::kBulk) {
     return result;
   }
+  const uint64_t kept =
+      priority == SpacePriority::kLog ? reserve_blocks_ / 2 : 0;
   want = std::max(need, std::min(want, kReservePieceBlocks));
-  return allocator_.Allocate(want, need, 0, extents);
+  return allocator_.Allocate(want, need, kept, extents);
 }
 
 void FreeSpace::FreeNow(const std::vector<Extent>& extents) {

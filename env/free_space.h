@@ -11,6 +11,14 @@
 
 namespace diofs {
 
+// Who may take how much of a full volume's reserve. RocksDB must be able to
+// log, to record a deletion and to recover when nothing else fits any more.
+enum class SpacePriority : uint8_t {
+  kBulk,   // none of it: SST, blob, info log, large files of any kind
+  kLog,    // half: WAL
+  kVital,  // all: MANIFEST, CURRENT and small files like it
+};
+
 // The volume's free blocks, those that will be free once the journal says so
 // for good, and the reserve that keeps a full volume able to recover. Owned by
 // the volume and guarded by its namespace lock; not thread-safe.
@@ -22,10 +30,9 @@ class FreeSpace {
   // metadata or of another inode.
   Result Take(Extent extent) { return allocator_.Take(extent); }
 
-  // Takes `need` blocks at least and `want` if that leaves enough for others.
-  // The reserve is for the files RocksDB needs to delete and recover: `may_use
-  // reserve` takes from it in small pieces. ENOSPC.
-  Result Allocate(uint64_t need, uint64_t want, bool may_use_reserve,
+  // Takes `need` blocks at least and `want` if that leaves enough for others;
+  // from the reserve in small pieces only. ENOSPC.
+  Result Allocate(uint64_t need, uint64_t want, SpacePriority priority,
                   std::vector<Extent>* extents);
   // Gives back blocks that no journal frame has ever named.
   void FreeNow(const std::vector<Extent>& extents);

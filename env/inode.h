@@ -42,10 +42,38 @@ struct Inode {
   // Cut off by Truncate: free once the last handle is closed.
   std::vector<Extent> truncated;
 
+  // A FileWriter is being made, is at work or writes its last bytes: guarded by
+  // the volume's WriterGate.
+  bool has_writer = false;
+
   // Read without a lock.
   std::atomic<uint64_t> mtime_us{0};
   std::atomic<uint64_t> visible_bytes{0};
   std::atomic<uint64_t> written_bytes{0};
+
+  // What a reader works with: a map and sizes of one moment, such that every
+  // block below `written` has been written.
+  struct View {
+    std::shared_ptr<const ExtentMap> map;
+    uint64_t visible_bytes = 0;
+    uint64_t written_bytes = 0;
+  };
+  View view() const {
+    std::lock_guard<std::mutex> lock(mutex_);
+    // The sizes first: a map that has grown since only holds more.
+    View view;
+    view.visible_bytes = visible_bytes.load(std::memory_order_acquire);
+    view.written_bytes = written_bytes.load(std::memory_order_acquire);
+    view.map = map_;
+    return view;
+  }
+  // Both sizes and the map become smaller, in one step for readers.
+  void Shrink(std::shared_ptr<const ExtentMap> shorter, uint64_t bytes) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    visible_bytes.store(bytes, std::memory_order_release);
+    written_bytes.store(bytes, std::memory_order_release);
+    map_ = std::move(shorter);
+  }
 
   std::shared_ptr<const ExtentMap> map() const {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -55,9 +83,6 @@ struct Inode {
     std::lock_guard<std::mutex> lock(mutex_);
     map_ = std::move(map);
   }
-
-  // Held while a FileWriter is being made; taken before any other lock.
-  std::mutex writer_open_mutex;
 
   // Who appends to the file at present; null for nobody.
   std::shared_ptr<FileWriter> writer() const {

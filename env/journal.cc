@@ -24,7 +24,8 @@ Result Journal::Format(const std::vector<std::string>& snapshot) {
 
 Lsn Journal::Append(std::string_view operations) {
   std::lock_guard<std::mutex> lock(mutex_);
-  pending_.append(operations);
+  // After an error nothing is ever taken from it again.
+  if (error_.ok()) pending_.append(operations);
   return ++tail_lsn_;
 }
 
@@ -165,10 +166,9 @@ Result Journal::Switch(Batch* batch, State* state) {
   if (lsn < batch->last_lsn) {
     return Result::Error(EIO, "snapshot lacks what was appended");
   }
-  if (chunks.empty()) chunks.emplace_back();
   RegionHeader old_header = state->header;
   const uint64_t old_offset = layout_.region_offset[state->region];
-  Result result = WriteRegion(1 - state->region, chunks, lsn, state);
+  Result result = WriteRegion(1 - state->region, std::move(chunks), lsn, state);
   if (!result.ok()) return result;
   batch->last_lsn = lsn;
   batch->barrier = true;
@@ -182,9 +182,9 @@ Result Journal::Switch(Batch* batch, State* state) {
   return Result::Ok();
 }
 
-Result Journal::WriteRegion(uint32_t region,
-                            const std::vector<std::string>& snapshot, Lsn lsn,
-                            State* state) {
+Result Journal::WriteRegion(uint32_t region, std::vector<std::string> snapshot,
+                            Lsn lsn, State* state) {
+  if (snapshot.empty()) snapshot.emplace_back();
   RegionHeader header;
   header.uuid = layout_.uuid;
   Result result = RandomNonce(&header.nonce);
@@ -197,9 +197,9 @@ Result Journal::WriteRegion(uint32_t region,
     }
     header.snapshot_bytes += FrameBytes(chunk.size());
   }
-  // Half a region: above what admission lets the metadata grow to, and what
-  // follows still finds room.
-  if (header.deltas_offset() > layout_.region_bytes / 2) {
+  // Far above what admission lets the metadata grow to: a volume whose snapshot
+  // did not fit could not even be mounted to delete something.
+  if (header.deltas_offset() > layout_.region_bytes / 4 * 3) {
     return Result::Error(ENOSPC, "snapshot of " +
                                      std::to_string(header.snapshot_bytes) +
                                      " bytes does not fit");

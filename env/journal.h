@@ -149,7 +149,7 @@ class Journal {
   // Takes a snapshot and moves to the other region; *batch becomes what the
   // snapshot contains.
   Result Switch(Batch* batch, State* state);
-  Result WriteRegion(uint32_t region, const std::vector<std::string>& snapshot,
+  Result WriteRegion(uint32_t region, std::vector<std::string> snapshot,
                      Lsn lsn, State* state);
   Result WriteBlock(uint64_t offset, std::string_view block);
   bool HasWork(const Batch& batch, const State& state) const;

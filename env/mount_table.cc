@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -11,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "dio/fork_guard.h"
 #include "env/file_kind.h"
 
 namespace diofs {
@@ -25,26 +27,38 @@ struct Mounted {
   std::weak_ptr<Volume> volume;
 };
 
-// Never destroyed: volumes may be closed by other statics' destructors.
 struct Table {
+  const ForkGuard fork_guard;
   std::mutex mutex;  // held across mounts, so that two opens make one
   std::vector<Mounted> mounted;
 };
 
-Table& TheTable() {
-  static Table* const table = [] {
-    auto* made = new Table;
-    std::atexit([] {
-      std::lock_guard<std::mutex> lock(TheTable().mutex);
-      for (const Mounted& entry : TheTable().mounted) {
-        if (const std::shared_ptr<Volume> volume = entry.volume.lock()) {
-          (void)volume->Unmount();
-        }
-      }
-    });
-    return made;
-  }();
-  return *table;
+void UnmountAll(Table* table) {
+  // A forked child exits without touching what its parent has mounted.
+  if (table->fork_guard.Crossed()) return;
+  std::lock_guard<std::mutex> lock(table->mutex);
+  for (const Mounted& entry : table->mounted) {
+    if (const std::shared_ptr<Volume> volume = entry.volume.lock()) {
+      (void)volume->Unmount();
+    }
+  }
+}
+
+// The table of this process: a forked child starts with an empty one, for the
+// parent's may have been locked when it forked. Never destroyed, as volumes may
+// be closed by other statics' destructors.
+Table* TheTable() {
+  static std::atomic<Table*> current{nullptr};
+  Table* table = current.load();
+  while (table == nullptr || table->fork_guard.Crossed()) {
+    auto* const made = new Table;
+    if (current.compare_exchange_strong(table, made)) {
+      std::atexit([] { UnmountAll(current.load()); });
+      return made;
+    }
+    delete made;
+  }
+  return table;
 }
 
 Result CheckSameOptions(const VolumeOptions& mounted,
@@ -156,8 +170,8 @@ std::string JsonString(const std::string& text) {
 
 Result MountTable::Open(const VolumeOptions& options, const LogFn& log,
                         std::shared_ptr<Volume>* volume) {
-  Table& table = TheTable();
-  std::lock_guard<std::mutex> lock(table.mutex);
+  Table* const table = TheTable();
+  std::lock_guard<std::mutex> lock(table->mutex);
   if (Result r = CreateIfMissing(options, log); !r.ok()) {
     return std::move(r).With(options.path + ": create");
   }
@@ -165,7 +179,7 @@ Result MountTable::Open(const VolumeOptions& options, const LogFn& log,
   if (Result r = IdentifyDevice(options.path, &identity); !r.ok()) {
     return Explain(std::move(r), options);
   }
-  auto& mounted = table.mounted;
+  auto& mounted = table->mounted;
   for (auto entry = mounted.begin(); entry != mounted.end();) {
     std::shared_ptr<Volume> shared = entry->volume.lock();
     if (shared == nullptr) {
@@ -190,9 +204,11 @@ Result MountTable::Open(const VolumeOptions& options, const LogFn& log,
 
 Result CreateImage(const std::string& path, uint64_t bytes,
                    const FormatOptions& options) {
-  // Made under another name and linked when it is whole: a format that is cut
-  // short never stands under the name that was asked for.
-  const std::string making = path + ".making." + std::to_string(getpid());
+  // Made under another name, its own, and named when it is whole: a format that
+  // is cut short never stands under the name that was asked for.
+  uint64_t nonce = 0;
+  if (Result r = RandomNonce(&nonce); !r.ok()) return r;
+  const std::string making = path + ".incomplete-" + std::to_string(nonce);
   if (Result r = CreateImageFile(making, bytes, options.write_every_block);
       !r.ok()) {
     return r;
@@ -206,9 +222,7 @@ Result CreateImage(const std::string& path, uint64_t bytes,
     return Volume::Format(device.get(), options);
   };
   Result result = format();
-  if (result.ok() && link(making.c_str(), path.c_str()) != 0) {
-    result = Result::FromErrno("link to " + path);
-  }
+  if (result.ok()) return NameImageFile(making, path);
   (void)unlink(making.c_str());
   return result;
 }

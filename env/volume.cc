@@ -16,10 +16,6 @@ namespace {
 // transactions bounds the memory they take.
 constexpr Lsn kMemoryCommitInterval = 1024;
 
-// Creates and extents are refused when the snapshot they add to would fill more
-// of a region than this; what frees space is always admitted.
-constexpr uint64_t kSnapshotPercent = 40;
-
 }  // namespace
 
 uint64_t NowMicros() {
@@ -46,7 +42,7 @@ Volume::Volume(std::unique_ptr<BlockDevice> device, const MountOptions& options)
     : device_(std::move(device)), options_(options) {}
 
 Volume::~Volume() {
-  if (Result r = Unmount(); !r.ok() && !fork_guard_.Crossed()) {
+  if (Result r = Unmount(); !r.ok() && !forked()) {
     Log(std::move(r).With("unmount " + device_->name()).ToString());
   }
 }
@@ -162,9 +158,7 @@ Result Volume::StartWriting() {
 }
 
 Result Volume::Unmount() {
-  if (fork_guard_.Crossed()) {
-    return Result::Error(ESTALE, "volume belongs to the parent process");
-  }
+  if (Result r = CheckOwner(); !r.ok()) return r;
   std::lock_guard<std::mutex> unmount_lock(unmount_mutex_);
   {
     // Behind this lock no operation can enter the journal any more, so that the
@@ -188,6 +182,8 @@ Result Volume::Unmount() {
 
 Lsn Volume::EncodeSnapshot(std::vector<std::string>* chunks) {
   std::shared_lock<std::shared_mutex> lock(namespace_mutex_);
+  // A tree that is not what it should be: no number, which the journal refuses.
+  if (!read_only_reason_.empty()) return 0;
   EncodeSnapshotOf(namespace_, chunks);
   return journal_->TakeForSnapshot();
 }
@@ -207,14 +203,21 @@ void EncodeSnapshotOf(const Namespace& names,
   });
 }
 
+Result Volume::CheckOwner() const {
+  if (!forked()) return Result::Ok();
+  return Result::Error(ESTALE, "volume belongs to the parent process");
+}
+
 Result Volume::CheckWritable() const {
+  if (Result r = CheckOwner(); !r.ok()) return r;
   std::shared_lock<std::shared_mutex> lock(namespace_mutex_);
   return CheckWritableLocked();
 }
 
 Result Volume::CheckWritableLocked() const {
-  if (fork_guard_.Crossed()) {
-    return Result::Error(ESTALE, "volume belongs to the parent process");
+  if (stopped_) {
+    return Result::Error(EROFS,
+                         "read-only since an error: " + stop_error_.ToString());
   }
   if (unmounted_) return Result::Error(ESTALE, "volume is unmounted");
   if (!read_only_reason_.empty()) {
@@ -223,8 +226,18 @@ Result Volume::CheckWritableLocked() const {
   return Result::Ok();
 }
 
-Result Volume::CheckRoomLocked(uint64_t more_bytes) const {
-  const uint64_t limit = journal_->region_bytes() / 100 * kSnapshotPercent;
+Result Volume::Stop(Result error) {
+  if (error.ok() || error.error() == ESTALE) return error;
+  std::lock_guard<std::mutex> lock(stop_mutex_);
+  if (!stopped_) {
+    stop_error_ = error;
+    stopped_ = true;
+  }
+  return error;
+}
+
+Result Volume::CheckRoomLocked(uint64_t more_bytes, uint64_t percent) const {
+  const uint64_t limit = journal_->region_bytes() / 100 * percent;
   if (namespace_.SnapshotBytes() + more_bytes <= limit) return Result::Ok();
   return Result::Error(ENOSPC, "too many files or extents for the journal");
 }
@@ -268,14 +281,14 @@ Result Volume::Settle(Lsn lsn) {
       lsn % kMemoryCommitInterval != 0) {
     return Result::Ok();
   }
-  return journal_->Commit(lsn, CommitLevel::kWritten);
+  return Stop(journal_->Commit(lsn, CommitLevel::kWritten));
 }
 
 Result Volume::SyncData(Lsn lsn) {
   if (lsn == 0) {
     // No operation of this caller's own carries the data: a commit under way
     // may have begun its last flush before they were written.
-    if (Result r = device_->Flush(); !r.ok()) return r;
+    if (Result r = device_->Flush(); !r.ok()) return Stop(std::move(r));
     lsn = journal_->tail_lsn();
   }
   return CommitDurable(lsn);
@@ -288,7 +301,7 @@ Result Volume::Sync() {
 
 Result Volume::CommitDurable(Lsn lsn) {
   if (Result r = journal_->Commit(lsn, CommitLevel::kDurable); !r.ok()) {
-    return r;
+    return Stop(std::move(r));
   }
   if (frees_pending_) ReleaseFrees();
   return Result::Ok();
@@ -311,6 +324,7 @@ Result Volume::ReclaimFrees() {
 }
 
 Result Volume::Usage(VolumeUsage* usage) {
+  if (Result r = CheckOwner(); !r.ok()) return r;
   if (!options_.read_only && !unmounted_) {
     if (Result r = ReclaimFrees(); !r.ok()) return r;
   }
@@ -331,6 +345,7 @@ Result Volume::Usage(VolumeUsage* usage) {
 }
 
 void Volume::ForEachInode(const std::function<void(const InodePtr&)>& visit) {
+  if (forked()) return;
   std::shared_lock<std::shared_mutex> lock(namespace_mutex_);
   namespace_.ForEach(visit);
 }

@@ -144,6 +144,15 @@ class Volume : public std::enable_shared_from_this<Volume> {
 
   // OK where changes are possible at all: not read-only, mounted, not a fork.
   Result CheckWritable() const;
+  // One FileWriter per inode at a time: the next is made only when the one
+  // before has written its last byte. Never held during I/O.
+  struct WriterGate {
+    std::mutex mutex;  // before any other lock
+    ForkSafeCondition changed;
+  };
+  WriterGate& writer_gate() { return writer_gate_; }
+  // This process was forked from the one that mounted; nothing may be touched.
+  bool forked() const { return fork_guard_.Crossed(); }
   // Makes the file's allocation reach at least `need_bytes`, and `want_bytes`
   // where there is room. ENOSPC.
   Result Extend(const InodePtr& inode, uint64_t need_bytes,
@@ -174,12 +183,25 @@ class Volume : public std::enable_shared_from_this<Volume> {
   // and settles it. No operation (ino 0, kMtime) is a success.
   using PrepareFn = std::function<Result(MetadataOp* op)>;
   Result Change(const PrepareFn& prepare);
+  // ESTALE in a forked child: its copies of the locks may be held for ever, so
+  // this comes before the first of them.
+  Result CheckOwner() const;
   // The methods named …Locked run with namespace_mutex_ held for writing.
   Result CheckWritableLocked() const;
   Result ApplyLocked(const std::vector<MetadataOp>& ops, Lsn* lsn);
-  Result CheckRoomLocked(uint64_t more_bytes) const;
+  // Shares of a journal region, in percent, that the metadata's snapshot may
+  // take: what needs no more than the first of them leaves room for the others,
+  // and none reaches what a switch of regions can carry. What frees space is
+  // never refused.
+  static constexpr uint64_t kRoomForNew = 40;
+  static constexpr uint64_t kRoomForRename = 44;
+  static constexpr uint64_t kRoomForLogs = 48;
+  Result CheckRoomLocked(uint64_t more_bytes, uint64_t percent) const;
+  // Any error of the journal or of a flush ends all changes of this mount.
+  Result Stop(Result error);
   std::shared_ptr<OpenFile> OpenLocked(const InodePtr& inode);
   void DropLocked(const InodePtr& inode);
+  void TrimExcessLocked(const InodePtr& inode);
 
   // Runs the journal's leader; see Journal::SnapshotFn.
   Lsn EncodeSnapshot(std::vector<std::string>* chunks);
@@ -199,6 +221,7 @@ class Volume : public std::enable_shared_from_this<Volume> {
   std::function<void(Volume*)> unmount_hook_;
   std::mutex unmount_mutex_;  // rank 0: one Unmount at a time
 
+  WriterGate writer_gate_;
   mutable std::shared_mutex namespace_mutex_;
   // Guarded by namespace_mutex_.
   Namespace namespace_;
@@ -206,6 +229,11 @@ class Volume : public std::enable_shared_from_this<Volume> {
   std::set<uint64_t> locked_inos_;
   // Why no change is possible; empty while it is.
   std::string read_only_reason_;
+
+  // Why changes have stopped; set once, before stopped_.
+  Result stop_error_;
+  std::mutex stop_mutex_;  // a leaf
+  std::atomic<bool> stopped_{false};
 
   // A hint, so that a sync need not take the namespace lock to find no frees.
   std::atomic<bool> frees_pending_{false};

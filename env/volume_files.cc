@@ -14,28 +14,32 @@ constexpr uint64_t kExtentBytesInSnapshot = 16;
 
 uint64_t BlocksFor(uint64_t bytes) { return DivideRoundUp(bytes, kBlockBytes); }
 
-// How many extents the first `blocks` blocks of a file lie in.
-int64_t ExtentsCovering(const ExtentMap& map, uint64_t blocks) {
-  int64_t extents = 0;
-  uint64_t covered = 0;
-  for (const Extent& extent : map.extents()) {
-    if (covered >= blocks) break;
-    covered += extent.count;
-    ++extents;
-  }
-  return extents;
-}
+// A small file of any other kind may be CURRENT or a temporary that becomes it;
+// a large one may not live on what is kept for those.
+constexpr uint64_t kVitalFileBlocks = (1 << 20) / kBlockBytes;
 
-// Without these RocksDB can neither record a deletion nor recover; CURRENT,
-// OPTIONS and their like are kOther.
-bool MayUseReserve(FileKind kind) {
-  return kind != FileKind::kSst && kind != FileKind::kBlob;
+SpacePriority PriorityOf(FileKind kind, uint64_t blocks) {
+  switch (kind) {
+    case FileKind::kWal:
+      return SpacePriority::kLog;
+    case FileKind::kManifest:
+      return SpacePriority::kVital;
+    case FileKind::kOther:
+      return blocks <= kVitalFileBlocks ? SpacePriority::kVital
+                                        : SpacePriority::kBulk;
+    case FileKind::kSst:
+    case FileKind::kBlob:
+    case FileKind::kInfoLog:
+      break;
+  }
+  return SpacePriority::kBulk;
 }
 
 }  // namespace
 
 Result Volume::Extend(const InodePtr& inode, uint64_t need_bytes,
                       uint64_t want_bytes) {
+  if (Result r = CheckOwner(); !r.ok()) return r;
   Result result;
   for (int attempt = 0; attempt < 2; ++attempt) {
     {
@@ -47,14 +51,15 @@ Result Volume::Extend(const InodePtr& inode, uint64_t need_bytes,
       const uint64_t need = BlocksFor(need_bytes) - have;
       const uint64_t want = std::max(
           need, BlocksFor(want_bytes) - std::min(BlocksFor(want_bytes), have));
-      const bool reserve = MayUseReserve(inode->kind);
-      if (!reserve) {
-        if (Result r = CheckRoomLocked(kExtentBytesInSnapshot); !r.ok()) {
+      const SpacePriority priority = PriorityOf(inode->kind, have + need);
+      if (priority == SpacePriority::kBulk) {
+        if (Result r = CheckRoomLocked(kExtentBytesInSnapshot, kRoomForNew);
+            !r.ok()) {
           return r;
         }
       }
       std::vector<Extent> extents;
-      result = free_space_.Allocate(need, want, reserve, &extents);
+      result = free_space_.Allocate(need, want, priority, &extents);
       if (result.ok()) {
         auto longer = std::make_shared<ExtentMap>(*map);
         for (const Extent& extent : extents) longer->Append(extent);
@@ -73,6 +78,7 @@ Result Volume::Extend(const InodePtr& inode, uint64_t need_bytes,
 
 Result Volume::Publish(const InodePtr& inode, uint64_t size_bytes, Lsn* lsn) {
   *lsn = 0;
+  if (Result r = CheckOwner(); !r.ok()) return r;
   std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
   if (Result r = CheckWritableLocked(); !r.ok()) return r;
   // A file without a name ends with its last handle: nothing to remember.
@@ -80,16 +86,29 @@ Result Volume::Publish(const InodePtr& inode, uint64_t size_bytes, Lsn* lsn) {
   if (size_bytes == inode->journaled_bytes) return Result::Ok();
   const std::shared_ptr<const ExtentMap> map = inode->map();
   const uint64_t blocks = BlocksFor(size_bytes);
+  // Only Shrink makes a file smaller; and what is published has been allocated.
+  if (size_bytes < inode->journaled_bytes || blocks > map->blocks()) {
+    return Result::Error(EIO, "internal error: size and extents disagree");
+  }
   std::string operations;
   if (blocks > inode->journaled_blocks) {
+    const int64_t more =
+        static_cast<int64_t>(map->CountExtents(blocks)) -
+        static_cast<int64_t>(map->CountExtents(inode->journaled_blocks));
+    const bool bulk = PriorityOf(inode->kind, blocks) == SpacePriority::kBulk;
+    if (Result r = CheckRoomLocked(
+            static_cast<uint64_t>(more) * kExtentBytesInSnapshot,
+            bulk ? kRoomForRename : kRoomForLogs);
+        !r.ok()) {
+      return r;
+    }
     MetadataOp extents;
     extents.type = OpType::kExtents;
     extents.ino = inode->ino;
     extents.extents =
         map->Slice(inode->journaled_blocks, blocks - inode->journaled_blocks);
     extents.EncodeTo(&operations);
-    namespace_.NoteExtents(ExtentsCovering(*map, blocks) -
-                           ExtentsCovering(*map, inode->journaled_blocks));
+    namespace_.NoteExtents(more);
     inode->journaled_blocks = blocks;
   }
   MetadataOp size;
@@ -106,6 +125,7 @@ Result Volume::Publish(const InodePtr& inode, uint64_t size_bytes, Lsn* lsn) {
 
 Result Volume::Shrink(const InodePtr& inode, uint64_t size_bytes, Lsn* lsn) {
   *lsn = 0;
+  if (Result r = CheckOwner(); !r.ok()) return r;
   std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
   if (Result r = CheckWritableLocked(); !r.ok()) return r;
   const uint64_t blocks = BlocksFor(size_bytes);
@@ -124,28 +144,29 @@ Result Volume::Shrink(const InodePtr& inode, uint64_t size_bytes, Lsn* lsn) {
       op.type = OpType::kTrim;
       op.size = blocks;
       op.EncodeTo(&operations);
-      namespace_.NoteExtents(ExtentsCovering(*map, blocks) -
-                             ExtentsCovering(*map, inode->journaled_blocks));
+      namespace_.NoteExtents(
+          static_cast<int64_t>(map->CountExtents(blocks)) -
+          static_cast<int64_t>(map->CountExtents(inode->journaled_blocks)));
       inode->journaled_blocks = blocks;
     }
     *lsn = journal_->Append(operations);
   }
-  inode->visible_bytes.store(size_bytes, std::memory_order_release);
-  inode->written_bytes.store(size_bytes, std::memory_order_release);
-  if (blocks < map->blocks()) {
-    // A reader may still be under way in what is cut off: it stays allocated
-    // until the last handle is closed.
-    auto shorter = std::make_shared<ExtentMap>(*map);
-    shorter->Truncate(blocks, &inode->truncated);
-    inode->set_map(std::move(shorter));
-  }
+  // A reader may still be under way in what is cut off: it stays allocated
+  // until the last handle is closed.
+  auto shorter = std::make_shared<ExtentMap>(*map);
+  if (blocks < map->blocks()) shorter->Truncate(blocks, &inode->truncated);
+  inode->Shrink(std::move(shorter), size_bytes);
   return Result::Ok();
 }
 
 void Volume::TrimExcess(const InodePtr& inode) {
+  if (forked()) return;
   std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
   // After an unmount the free space is nobody's concern any more.
-  if (unmounted_ || inode->link_count == 0) return;
+  if (!unmounted_ && inode->link_count != 0) TrimExcessLocked(inode);
+}
+
+void Volume::TrimExcessLocked(const InodePtr& inode) {
   const std::shared_ptr<const ExtentMap> map = inode->map();
   if (map->blocks() <= inode->journaled_blocks) return;
   std::vector<Extent> excess;
@@ -156,28 +177,26 @@ void Volume::TrimExcess(const InodePtr& inode) {
 }
 
 void Volume::Release(const InodePtr& inode) {
-  if (fork_guard_.Crossed()) return;
-  {
-    std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
-    if (--inode->open_count != 0 || unmounted_ || !read_only_reason_.empty()) {
-      return;
-    }
-    if (inode->link_count == 0) {
-      DropLocked(inode);
-      return;
-    }
-    if (!inode->truncated.empty()) {
-      // At least as late as the Shrink that cut them off.
-      free_space_.FreeWhenDurable(journal_->tail_lsn(),
-                                  std::move(inode->truncated));
-      inode->truncated.clear();
-      frees_pending_ = true;
-    }
-    // What a writer that failed could not publish is gone, as after a crash.
-    inode->visible_bytes = inode->journaled_bytes;
-    inode->written_bytes = inode->journaled_bytes;
+  if (forked()) return;
+  std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+  if (--inode->open_count != 0 || unmounted_ || !read_only_reason_.empty()) {
+    return;
   }
-  TrimExcess(inode);
+  if (inode->link_count == 0) {
+    DropLocked(inode);
+    return;
+  }
+  if (!inode->truncated.empty()) {
+    // At least as late as the Shrink that cut them off.
+    free_space_.FreeWhenDurable(journal_->tail_lsn(),
+                                std::move(inode->truncated));
+    inode->truncated.clear();
+    frees_pending_ = true;
+  }
+  // What a writer that failed could not publish is gone, as after a crash.
+  inode->visible_bytes = inode->journaled_bytes;
+  inode->written_bytes = inode->journaled_bytes;
+  TrimExcessLocked(inode);
 }
 
 }  // namespace diofs

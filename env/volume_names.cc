@@ -18,6 +18,7 @@ Result Missing() { return Result::Error(ENOENT, "no such file or directory"); }
 }  // namespace
 
 Result Volume::Change(const PrepareFn& prepare) {
+  if (Result r = CheckOwner(); !r.ok()) return r;
   Lsn lsn = 0;
   {
     std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
@@ -32,12 +33,15 @@ Result Volume::Change(const PrepareFn& prepare) {
 
 Result Volume::CreateFile(std::string_view path,
                           std::shared_ptr<OpenFile>* file) {
+  if (Result r = CheckOwner(); !r.ok()) return r;
   Lsn lsn = 0;
   std::shared_ptr<OpenFile> opened;
   {
     std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
     if (Result r = CheckWritableLocked(); !r.ok()) return r;
-    if (Result r = CheckRoomLocked(kNameOverheadBytes + path.size()); !r.ok()) {
+    if (Result r =
+            CheckRoomLocked(kNameOverheadBytes + path.size(), kRoomForNew);
+        !r.ok()) {
       return r;
     }
     std::vector<MetadataOp> ops(1);
@@ -72,17 +76,21 @@ Result Volume::CreateFile(std::string_view path,
 }
 
 Result Volume::Open(std::string_view path, std::shared_ptr<OpenFile>* file) {
-  std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
-  if (unmounted_ || fork_guard_.Crossed()) {
-    return Result::Error(ESTALE, "volume is unmounted");
+  if (Result r = CheckOwner(); !r.ok()) return r;
+  std::shared_ptr<OpenFile> opened;
+  {
+    std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+    if (unmounted_) return Result::Error(ESTALE, "volume is unmounted");
+    Namespace::Lookup found;
+    if (Result r = namespace_.Resolve(path, &found); !r.ok()) return r;
+    if (found.inode == nullptr) return Missing();
+    if (found.inode->is_directory) {
+      return Result::Error(EISDIR, "is a directory");
+    }
+    opened = OpenLocked(found.inode);
   }
-  Namespace::Lookup found;
-  if (Result r = namespace_.Resolve(path, &found); !r.ok()) return r;
-  if (found.inode == nullptr) return Missing();
-  if (found.inode->is_directory) {
-    return Result::Error(EISDIR, "is a directory");
-  }
-  *file = OpenLocked(found.inode);
+  // Outside the lock, which a handle that *file held before needs to close.
+  *file = std::move(opened);
   return Result::Ok();
 }
 
@@ -93,7 +101,9 @@ std::shared_ptr<OpenFile> Volume::OpenLocked(const InodePtr& inode) {
 
 Result Volume::Mkdir(std::string_view path) {
   return Change([&](MetadataOp* op) {
-    if (Result r = CheckRoomLocked(kNameOverheadBytes + path.size()); !r.ok()) {
+    if (Result r =
+            CheckRoomLocked(kNameOverheadBytes + path.size(), kRoomForNew);
+        !r.ok()) {
       return r;
     }
     return namespace_.PrepareMkdir(path, NowMicros(), op);
@@ -129,7 +139,8 @@ Result Volume::Unlink(std::string_view path) {
 
 Result Volume::Link(std::string_view from, std::string_view to) {
   return Change([&](MetadataOp* op) {
-    if (Result r = CheckRoomLocked(kNameOverheadBytes + to.size()); !r.ok()) {
+    if (Result r = CheckRoomLocked(kNameOverheadBytes + to.size(), kRoomForNew);
+        !r.ok()) {
       return r;
     }
     return namespace_.PrepareLink(from, to, op);
@@ -137,8 +148,12 @@ Result Volume::Link(std::string_view from, std::string_view to) {
 }
 
 Result Volume::Rename(std::string_view from, std::string_view to) {
-  return Change(
-      [&](MetadataOp* op) { return namespace_.PrepareRename(from, to, op); });
+  return Change([&](MetadataOp* op) {
+    if (Result r = namespace_.PrepareRename(from, to, op); !r.ok()) return r;
+    if (op->new_name.size() <= op->name.size()) return Result::Ok();
+    return CheckRoomLocked(op->new_name.size() - op->name.size(),
+                           kRoomForRename);
+  });
 }
 
 FileStat Volume::StatOf(const Inode& inode) const {
@@ -156,10 +171,9 @@ FileStat Volume::StatOf(const Inode& inode) const {
 }
 
 Result Volume::Stat(std::string_view path, FileStat* stat) {
+  if (Result r = CheckOwner(); !r.ok()) return r;
   std::shared_lock<std::shared_mutex> lock(namespace_mutex_);
-  if (unmounted_ || fork_guard_.Crossed()) {
-    return Result::Error(ESTALE, "volume is unmounted");
-  }
+  if (unmounted_) return Result::Error(ESTALE, "volume is unmounted");
   Namespace::Lookup found;
   if (Result r = namespace_.Resolve(path, &found); !r.ok()) return r;
   if (found.inode == nullptr) return Missing();
@@ -170,10 +184,9 @@ Result Volume::Stat(std::string_view path, FileStat* stat) {
 Result Volume::List(std::string_view path,
                     std::vector<DirectoryEntry>* entries) {
   entries->clear();
+  if (Result r = CheckOwner(); !r.ok()) return r;
   std::shared_lock<std::shared_mutex> lock(namespace_mutex_);
-  if (unmounted_ || fork_guard_.Crossed()) {
-    return Result::Error(ESTALE, "volume is unmounted");
-  }
+  if (unmounted_) return Result::Error(ESTALE, "volume is unmounted");
   Namespace::Lookup found;
   if (Result r = namespace_.Resolve(path, &found); !r.ok()) return r;
   if (found.inode == nullptr) return Missing();
@@ -189,24 +202,40 @@ Result Volume::List(std::string_view path,
 }
 
 Result Volume::LockName(std::string_view path, uint64_t* ino) {
-  FileStat stat;
-  Result result = Stat(path, &stat);
-  if (result.error() == ENOENT) {
-    std::shared_ptr<OpenFile> file;
-    if (Result r = CreateFile(path, &file); !r.ok()) return r;
-    result = Stat(path, &stat);
+  if (Result r = CheckOwner(); !r.ok()) return r;
+  Lsn lsn = 0;
+  {
+    // One step, so that of two who find no file only one gets the lock.
+    std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+    if (Result r = CheckWritableLocked(); !r.ok()) return r;
+    Namespace::Lookup found;
+    if (Result r = namespace_.Resolve(path, &found); !r.ok()) return r;
+    if (found.inode == nullptr) {
+      MetadataOp op;
+      if (Result r = namespace_.PrepareCreate(path, FileKindFromName(path),
+                                              NowMicros(), &op);
+          !r.ok()) {
+        return r;
+      }
+      *ino = op.ino;
+      if (Result r = ApplyLocked({std::move(op)}, &lsn); !r.ok()) return r;
+    } else {
+      if (found.inode->is_directory) {
+        return Result::Error(EISDIR, "is a directory");
+      }
+      *ino = found.inode->ino;
+    }
+    if (!locked_inos_.insert(*ino).second) {
+      return Result::Error(EBUSY, "lock is held by this process already");
+    }
   }
-  if (!result.ok()) return result;
-  if (stat.is_directory) return Result::Error(EISDIR, "is a directory");
-  std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
-  if (!locked_inos_.insert(stat.ino).second) {
-    return Result::Error(EBUSY, "lock is held by this process already");
-  }
-  *ino = stat.ino;
-  return Result::Ok();
+  Result result = Settle(lsn);
+  if (!result.ok()) UnlockName(*ino);
+  return result;
 }
 
 void Volume::UnlockName(uint64_t ino) {
+  if (forked()) return;
   std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
   locked_inos_.erase(ino);
 }

@@ -103,7 +103,7 @@ class DioSubmitZeroing : public testing::TestWithParam<ZeroingParam> {
 
 TEST_P(DioSubmitZeroing, NoStaleByteBecomesPartOfTheFile) {
   const auto [sector, block_bytes] = GetParam();
-  const Geometry geometry = SimDevice::MakeGeometry(16 * block_bytes, sector);
+  const Geometry geometry = SimDevice::MakeGeometry(8 * block_bytes, sector);
   const uint64_t sectors = block_bytes / sector;
   const std::string fresh = SimDevice(geometry).Image();
   AlignedBuffer memory = BufferPool::Get(3 * block_bytes);
@@ -111,7 +111,7 @@ TEST_P(DioSubmitZeroing, NoStaleByteBecomesPartOfTheFile) {
   uint64_t cases = 0;
   for (const BlockState state :
        {BlockState::kNew, BlockState::kMapped, BlockState::kUnwritten}) {
-    const TestMapper mapper(TestMapper::Run(state, 3, 8));
+    const TestMapper mapper(TestMapper::Run(state, 3, 4));
     for (const Eof eof : {Eof::kInside, Eof::kAt, Eof::kPast}) {
       for (uint64_t head = 0; head < sectors; ++head) {
         for (uint64_t length = 1; length <= 3 * sectors; ++length) {

@@ -11,7 +11,7 @@
 namespace diofs {
 namespace {
 
-constexpr uint64_t kBytes = 64 * 4096;
+constexpr uint64_t kBytes = 16 * 4096;
 
 class SimDeviceTest : public testing::Test {
  protected:

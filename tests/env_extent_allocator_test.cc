@@ -12,7 +12,7 @@
 namespace diofs {
 
 // For gtest's messages.
-std::ostream& operator<<(std::ostream& out, const Extent& extent) {
+static std::ostream& operator<<(std::ostream& out, const Extent& extent) {
   return out << extent.start << "+" << extent.count;
 }
 
@@ -284,6 +284,7 @@ class ExtentAllocatorProperty : public ::testing::Test {
   static size_t FewestPieces(const std::map<uint64_t, uint64_t>& runs,
                              uint64_t blocks) {
     std::vector<uint64_t> sizes;
+    sizes.reserve(runs.size());
     for (const auto& run : runs) sizes.push_back(run.second);
     std::sort(sizes.rbegin(), sizes.rend());
     size_t pieces = 0;

@@ -12,7 +12,7 @@
 namespace diofs {
 
 // For gtest's messages.
-std::ostream& operator<<(std::ostream& out, const Extent& extent) {
+static std::ostream& operator<<(std::ostream& out, const Extent& extent) {
   return out << extent.start << "+" << extent.count;
 }
 

@@ -40,7 +40,10 @@ Result JournalRig::Mount(const Journal::RecoveryInput& input) {
       input, [this](std::string_view operations) { return Apply(operations); },
       &report_);
   journal_->SetSnapshotSource([this](std::vector<std::string>* chunks) {
-    return EncodeSnapshot(chunks);
+    if (before_snapshot) before_snapshot();
+    const Lsn lsn = EncodeSnapshot(chunks);
+    if (after_snapshot) after_snapshot();
+    return lsn;
   });
   return result;
 }
@@ -89,9 +92,7 @@ Lsn JournalRig::EncodeSnapshot(std::vector<std::string>* chunks) {
         std::min<size_t>(snapshot_padding_bytes - done, 100000)));
     done += chunks->back().size();
   }
-  const Lsn lsn = journal_->TakeForSnapshot();
-  if (during_snapshot) during_snapshot();
-  return lsn;
+  return journal_->TakeForSnapshot();
 }
 
 Result JournalRig::Apply(std::string_view operations) {

@@ -54,8 +54,10 @@ class JournalRig {
 
   // What the snapshots are padded to, in bytes.
   size_t snapshot_padding_bytes = 0;
-  // Called in the midst of a snapshot, by the leader. May be empty.
-  std::function<void()> during_snapshot;
+  // Called by the leader of a switch, around the moment at which the snapshot
+  // is taken. May be empty.
+  std::function<void()> before_snapshot;
+  std::function<void()> after_snapshot;
 
  private:
   Lsn EncodeSnapshot(std::vector<std::string>* chunks);
