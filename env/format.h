@@ -44,6 +44,9 @@ inline constexpr uint64_t kJournalOffset = 2 << 20;
 
 inline constexpr uint64_t kMinVolumeBytes = 16 << 20;
 
+// Sequences and log sequence numbers stay below.
+inline constexpr uint64_t kMaxSequence = uint64_t{1} << 62;
+
 inline constexpr uint64_t kRootIno = 1;
 inline constexpr uint32_t kMaxNameBytes = 255;
 inline constexpr uint32_t kMaxPathDepth = 64;

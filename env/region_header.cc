@@ -23,7 +23,11 @@ uint32_t HeaderCrc(std::string block) {
 // Null for values that this format allows.
 const char* ValueProblem(const RegionHeader& header, uint64_t region_bytes) {
   if (header.nonce == 0) return "nonce 0";
-  if (header.first_sequence == 0) return "sequence 0";
+  // Counted up from 1: a number no volume can reach would wrap around in the
+  // arithmetic below and above.
+  if (header.first_sequence == 0 || header.first_sequence >= kMaxSequence) {
+    return "sequence out of range";
+  }
   if ((header.flags & ~RegionHeader::kTombstone) != 0) return "unknown flags";
   if (header.tombstone() != (header.successor_nonce != 0)) return "successor";
   if (!IsAligned(header.snapshot_bytes, kBlockBytes) ||

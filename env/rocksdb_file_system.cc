@@ -31,7 +31,7 @@ using rocksdb::IOStatus;
 
 namespace {
 
-constexpr uint64_t kMicrosPerSecond = 1000 * 1000;
+constexpr uint64_t kMicrosPerSecond = 1000000;
 
 std::string Arrow(const std::string& from, const std::string& to) {
   return from + " -> " + to;

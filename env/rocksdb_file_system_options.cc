@@ -91,7 +91,7 @@ Status DioFileSystem::PrepareOptions(const ConfigOptions& config_options) {
   {
     std::lock_guard<std::mutex> lock(mount_mutex_);
     if (volume_ == nullptr) {
-      const Status mounted = Guarded(options_.path, [this] {
+      Status mounted = Guarded(options_.path, [this] {
         return MountTable::Open(options_, LogLine, &volume_);
       });
       if (!mounted.ok()) return mounted;

@@ -88,9 +88,9 @@ int RegisterDio(ObjectLibrary* library, const std::string& running_version,
                "; rebuild the plugin against that version";
     return 0;
   }
-  // The whole scheme, so that a malformed URI gets a message of ours and not
-  // the default file system or a null pointer.
-  ObjectLibrary::PatternEntry pattern("dio", false);
+  // The bare word and whatever follows the scheme, so that a malformed URI gets
+  // a message of ours and not a null pointer or the default Env.
+  ObjectLibrary::PatternEntry pattern("dio");
   pattern.AddSeparator(":", false);
   library->AddFactory<FileSystem>(pattern, FileSystemFactory);
   library->AddFactory<Env>(pattern, EnvFactory);

@@ -62,9 +62,9 @@ TEST_F(BioTest, ByteLimitCuts) {
 TEST_F(BioTest, NeverMoreSegmentsThanItHasRoomFor) {
   Reset(UINT32_MAX, UINT32_MAX);
   for (uint32_t i = 0; i < Bio::kMaxSegments; ++i) {
-    ASSERT_EQ(512u, bio_->Append(g_memory + i * 1024, 512));
+    ASSERT_EQ(512u, bio_->Append(g_memory + size_t{1024} * i, 512));
   }
-  EXPECT_EQ(0u, bio_->Append(g_memory + Bio::kMaxSegments * 1024, 512));
+  EXPECT_EQ(0u, bio_->Append(g_memory + size_t{1024} * Bio::kMaxSegments, 512));
 }
 
 TEST(BioPool, CountsAndReuses) {
@@ -81,6 +81,7 @@ TEST(BioPool, CountsAndReuses) {
 TEST(BioPool, ManyThreads) {
   const uint64_t before = BioPool::in_use();
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([] {
       for (int i = 0; i < 2000; ++i) {

@@ -11,7 +11,7 @@
 namespace diofs {
 namespace {
 
-constexpr uint64_t kBytes = 1024 * 4096;
+constexpr uint64_t kBytes = 4 << 20;
 
 class BlockDeviceTest : public testing::Test {
  protected:

@@ -65,6 +65,7 @@ TEST(BufferPool, MovesHandTheMemoryOver) {
 TEST(BufferPool, ManyThreads) {
   const uint64_t before = BufferPool::bytes_in_use();
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([t] {
       for (int i = 0; i < 1000; ++i) {

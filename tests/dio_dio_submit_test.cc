@@ -17,7 +17,7 @@
 namespace diofs {
 namespace {
 
-constexpr uint32_t kBlock = 4096;
+constexpr uint64_t kBlock = 4096;
 constexpr uint64_t kDeviceBytes = 64 * kBlock;
 
 using Run = std::vector<TestMapper::Block>;
@@ -34,7 +34,7 @@ Result Move(BlockDevice* device, const BlockMapper& mapper,
   request.segment_count = 1;
   request.file_size = file_size;
   request.mapper = &mapper;
-  request.block_bytes = block_bytes;
+  request.block_bytes = static_cast<uint32_t>(block_bytes);
   Dio dio(device);
   Plug plug(device);
   dio.Submit(request, &plug);
@@ -64,8 +64,8 @@ TEST(DioSubmit, StaysASmallStackObject) { EXPECT_LE(sizeof(DioSubmit), 128u); }
 // ---- Zeroing around partial blocks: every case, on poison -----------------
 
 struct ZeroingParam {
-  uint32_t logical_block_bytes;
-  uint32_t block_bytes;
+  uint64_t logical_block_bytes;
+  uint64_t block_bytes;
 };
 
 class DioSubmitZeroing : public testing::TestWithParam<ZeroingParam> {
@@ -103,7 +103,8 @@ class DioSubmitZeroing : public testing::TestWithParam<ZeroingParam> {
 
 TEST_P(DioSubmitZeroing, NoStaleByteBecomesPartOfTheFile) {
   const auto [sector, block_bytes] = GetParam();
-  const Geometry geometry = SimDevice::MakeGeometry(8 * block_bytes, sector);
+  const Geometry geometry =
+      SimDevice::MakeGeometry(8 * block_bytes, static_cast<uint32_t>(sector));
   const uint64_t sectors = block_bytes / sector;
   const std::string fresh = SimDevice(geometry).Image();
   AlignedBuffer memory = BufferPool::Get(3 * block_bytes);
@@ -159,16 +160,16 @@ TEST(DioSubmitZero, AppendIntoUnwrittenBlockHidesOldTail) {
 
 // Blocks larger than the zero region are padded from it several times over.
 TEST(DioSubmitZero, LargeBlocks) {
-  const uint32_t block_bytes = 256 * 1024;
+  const uint64_t block_bytes = 256 << 10;
   SimDevice device(SimDevice::MakeGeometry(4 * block_bytes));
   const TestMapper mapper(TestMapper::Run(BlockState::kNew, 1, 1));
   AlignedBuffer memory = BufferPool::Get(512);
   std::memset(memory.data(), 'x', 512);
-  const Result result = Move(&device, mapper, IoDirection::kWrite, 100 * 1024,
+  const Result result = Move(&device, mapper, IoDirection::kWrite, 100 << 10,
                              memory.data(), 512, 0, block_bytes);
   ASSERT_TRUE(result.ok()) << result.ToString();
   std::string expected(block_bytes, '\0');
-  expected.replace(100 * 1024, 512, 512, 'x');
+  expected.replace(100 << 10, 512, 512, 'x');
   EXPECT_TRUE(expected == device.Image().substr(block_bytes, block_bytes));
 }
 
@@ -179,7 +180,7 @@ class DioSubmitTest : public testing::Test {
   DioSubmitTest()
       : device_(SimDevice::MakeGeometry(kDeviceBytes)),
         mapper_(TestMapper::Run(BlockState::kMapped, 4, 16)),
-        memory_(BufferPool::Get(256 * 1024)) {
+        memory_(BufferPool::Get(256 << 10)) {
     std::memset(memory_.data(), 'm', memory_.size());
   }
   ~DioSubmitTest() override { EXPECT_EQ(0u, BioPool::in_use()); }
@@ -317,9 +318,9 @@ TEST_F(DioSubmitTest, HolesAndUnwrittenBlocksReadAsZerosForNothing) {
        {BlockState::kHole, BlockState::kUnwritten, BlockState::kNew}) {
     mapper_.blocks = TestMapper::Run(state, 4, 16);
     std::memset(memory_.data(), 'm', memory_.size());
-    EXPECT_EQ(5u * 512, Read(512, 5 * 512, 1 << 20).bytes());
-    EXPECT_EQ(std::string(5 * 512, '\0') + "m",
-              std::string(memory_.data(), 5 * 512 + 1));
+    EXPECT_EQ(2560u, Read(512, 2560, 1 << 20).bytes());
+    EXPECT_EQ(std::string(2560, '\0') + "m",
+              std::string(memory_.data(), 2560 + 1));
   }
   EXPECT_EQ(0u, device_.reads());
 }
@@ -351,8 +352,9 @@ TEST_F(DioSubmitTest, AWriteIntoAHoleFallsBack) {
 
 TEST_F(DioSubmitTest, OneMappingServesAllSegments) {
   std::vector<iovec> segments;
+  segments.reserve(9);
   for (int i = 7; i >= 0; --i) {
-    segments.push_back({memory_.data() + i * 8192, 4096});
+    segments.push_back({memory_.data() + size_t{8192} * i, 4096});
   }
   const Result result = MoveSegments(&device_, mapper_, IoDirection::kRead, 0,
                                      segments, 16 * kBlock);
@@ -416,8 +418,9 @@ TEST_F(DioSubmitTest, TheDevicesLimitsCut) {
 
   // Scattered memory runs out of segments first; reads need no zeros.
   std::vector<iovec> segments;
+  segments.reserve(9);
   for (int i = 0; i < 9; ++i) {
-    segments.push_back({memory_.data() + i * 1024, 512});
+    segments.push_back({memory_.data() + size_t{1024} * i, 512});
   }
   ASSERT_TRUE(
       MoveSegments(&device, mapper_, IoDirection::kRead, 0, segments, 1 << 20)

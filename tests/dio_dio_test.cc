@@ -19,7 +19,7 @@
 namespace diofs {
 namespace {
 
-constexpr uint32_t kBlock = 4096;
+constexpr uint64_t kBlock = 4096;
 constexpr uint64_t kDeviceBytes = 256 * kBlock;
 
 // A file of `count` blocks, each followed by a gap, so that each is a bio.
@@ -179,6 +179,7 @@ TEST_F(DioTest, NothingTouchesItAfterTheLastReference) {
   const TestMapper mapper = Scattered(3);
   std::atomic<bool> stop{false};
   std::vector<std::thread> completers;
+  completers.reserve(2);
   for (int t = 0; t < 2; ++t) {
     completers.emplace_back([&] {
       while (!stop) {

@@ -128,6 +128,7 @@ TEST(FlushEpoch, ConcurrentCallersShare) {
   gate.WaitUntilEntered(1);
   epoch.MarkDirty();
   std::vector<std::thread> callers;
+  callers.reserve(8);
   for (int i = 0; i < 8; ++i) {
     callers.emplace_back([&] { EXPECT_TRUE(epoch.Flush(flush).ok()); });
   }
@@ -153,6 +154,7 @@ TEST(FlushEpoch, EveryCallersWriteIsCovered) {
     return Result::Ok();
   };
   std::vector<std::thread> writers;
+  writers.reserve(4);
   for (int t = 0; t < 4; ++t) {
     writers.emplace_back([&] {
       for (int i = 0; i < 2000; ++i) {

@@ -16,7 +16,7 @@ namespace diofs {
 namespace {
 
 constexpr uint64_t kImageBytes = 4 << 20;
-constexpr uint32_t kBlock = 4096;
+constexpr uint64_t kBlock = 4096;
 
 // Skips where the kernel or the container has no io_uring.
 class IoRingTest : public testing::Test {

@@ -9,7 +9,7 @@
 namespace diofs {
 namespace {
 
-constexpr uint32_t kBlock = 4096;
+constexpr uint64_t kBlock = 4096;
 
 class PlugTest : public testing::Test {
  protected:

@@ -17,7 +17,7 @@
 namespace diofs {
 namespace {
 
-constexpr uint32_t kBlock = 4096;
+constexpr uint64_t kBlock = 4096;
 constexpr uint64_t kFileBlocks = 64;
 constexpr uint64_t kFileSize = kFileBlocks * kBlock - 1234;
 

@@ -11,13 +11,13 @@
 namespace diofs {
 namespace {
 
-constexpr uint64_t kBytes = 16 * 4096;
+constexpr uint64_t kBytes = 64 << 10;
 
 class SimDeviceTest : public testing::Test {
  protected:
   SimDeviceTest()
       : device_(SimDevice::MakeGeometry(kBytes)),
-        memory_(BufferPool::Get(16 * 4096)) {}
+        memory_(BufferPool::Get(kBytes)) {}
 
   Result Write(uint64_t offset, uint64_t bytes, char fill) {
     std::memset(memory_.data(), fill, bytes);

@@ -40,7 +40,7 @@ class ShortDevice final : public SyncDevice {
 class SyncDeviceTest : public testing::Test {
  protected:
   SyncDeviceTest()
-      : path_(dir_.File("image")), memory_(BufferPool::Get(64 * 1024)) {
+      : path_(dir_.File("image")), memory_(BufferPool::Get(64 << 10)) {
     EXPECT_TRUE(CreateImageFile(path_, kImageBytes, false).ok());
     std::memset(memory_.data(), 'm', memory_.size());
   }
@@ -64,7 +64,7 @@ TEST_F(SyncDeviceTest, MovesBytes) {
   SyncDevice device(path_, Probe(), Open());
   EXPECT_STREQ("sync", device.backend_name());
   ASSERT_EQ(64u * 1024,
-            device.Write(4096, memory_.data(), 64 * 1024, 0).bytes());
+            device.Write(4096, memory_.data(), 64 << 10, 0).bytes());
   ASSERT_TRUE(device.Flush().ok());
   std::memset(memory_.data(), 0, memory_.size());
   ASSERT_TRUE(device.Read(0, memory_.data(), 8192, 0).ok());
@@ -130,7 +130,7 @@ TEST_F(SyncDeviceTest, ShortWritesGoOnUntilTheErrorShows) {
 TEST_F(SyncDeviceTest, DiscardPunchesTheImage) {
   SyncDevice device(path_, Probe(), Open());
   ASSERT_TRUE(device.geometry().discard);
-  ASSERT_TRUE(device.Write(0, memory_.data(), 64 * 1024, 0).ok());
+  ASSERT_TRUE(device.Write(0, memory_.data(), 64 << 10, 0).ok());
   const Result result = device.Discard(4096, 8192);
   if (result.error() == EOPNOTSUPP) GTEST_SKIP() << result.ToString();
   ASSERT_TRUE(result.ok()) << result.ToString();

@@ -27,7 +27,7 @@ namespace diofs {
 namespace {
 
 constexpr uint64_t kImageBytes = 16 << 20;
-constexpr uint32_t kBlock = 4096;
+constexpr uint64_t kBlock = 4096;
 
 // One request over the whole device taken as a file.
 DioRequest MakeRequest(const BlockMapper& mapper, IoDirection direction,
@@ -155,8 +155,8 @@ TEST_F(UringDeviceTest, RequestsOfAnyLength) {
 TEST_F(UringDeviceTest, ScatteredMemory) {
   std::vector<iovec> segments;
   for (int i = 63; i >= 0; --i) {
-    std::memset(memory_.data() + i * 1024, i, 512);
-    segments.push_back({memory_.data() + i * 1024, 512});
+    std::memset(memory_.data() + size_t{1024} * i, i, 512);
+    segments.push_back({memory_.data() + size_t{1024} * i, 512});
   }
   {
     Dio dio(device_.get());
@@ -168,10 +168,10 @@ TEST_F(UringDeviceTest, ScatteredMemory) {
     EXPECT_EQ(64u * 512, dio.Wait().bytes());
   }
   EXPECT_EQ(1u, RingSubmits());
-  ASSERT_TRUE(device_->Read(kBlock, memory_.data(), 64 * 512, 0).ok());
+  ASSERT_TRUE(device_->Read(kBlock, memory_.data(), 32 << 10, 0).ok());
   for (int i = 0; i < 64; ++i) {
     EXPECT_EQ(std::string(512, static_cast<char>(63 - i)),
-              std::string(memory_.data() + i * 512, 512));
+              std::string(memory_.data() + size_t{512} * i, 512));
   }
 }
 
@@ -229,6 +229,7 @@ TEST_F(UringDeviceTest, ConcurrentThreads) {
   constexpr int kThreads = 4;
   constexpr uint64_t kRegion = kImageBytes / kThreads;
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       std::mt19937_64 rng(TestSeed() + t);

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <random>
 #include <string>
+#include <utility>
 
 #include "env/journal.h"
 #include "tests/journal_rig.h"
@@ -27,7 +28,7 @@ Promise Work(JournalRig* rig, uint64_t seed) {
   std::mt19937_64 rng(seed);
   Promise promise;
   rig->snapshot_padding_bytes = 9000;
-  for (int i = 0; i < 45; ++i) {
+  for (int i = 0; i < 30; ++i) {
     const size_t padding_bytes = rng() % 8 == 0 ? 90000 : rng() % 6000;
     if (rng() % 4 == 0) rig->Add(padding_bytes);
     const CommitLevel level = rng() % 3 == 0 ? kDurable : kWritten;
@@ -44,9 +45,9 @@ Promise Work(JournalRig* rig, uint64_t seed) {
 }
 
 // Mounts what is left, and shows that one can go on from there.
-void CheckSurvivor(const std::string& image, bool power_cut, uint64_t at_least,
+void CheckSurvivor(std::string image, bool power_cut, uint64_t at_least,
                    uint64_t at_most) {
-  JournalRig rig(image);
+  JournalRig rig(std::move(image));
   const Result result =
       power_cut ? rig.MountAfterPowerCut() : rig.MountAfterKill();
   ASSERT_TRUE(result.ok()) << result.ToString();
@@ -71,7 +72,7 @@ bool CrashAt(SimOp op, uint64_t step, uint64_t seed, std::mt19937_64* rng) {
   CheckSurvivor(rig.device().Image(), false, promise.written, appended);
   CheckSurvivor(rig.device().Image(), true, promise.durable, appended);
   CheckSurvivor(rig.device().DurableImage(), true, promise.durable, appended);
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < 2; ++i) {
     CheckSurvivor(rig.device().CrashImage(rng), true, promise.durable,
                   appended);
   }
@@ -90,14 +91,14 @@ TEST(JournalCrash, AtEveryWriteAndFlushADurablePrefixSurvives) {
           << (op == SimOp::kWrite ? "write " : "flush ") << step;
       ASSERT_LT(++step, 500u);
     }
-    EXPECT_GT(step, 20u);
+    EXPECT_GT(step, 5u);
   }
 }
 
 // A crash in the first commits after a crash finds three lives of two regions.
 TEST(JournalCrash, CrashesInARowLoseNothingDurable) {
   std::mt19937_64 rng(TestSeed());
-  for (int round = 0; round < 20; ++round) {
+  for (int round = 0; round < 12; ++round) {
     std::string image;
     {
       JournalRig fresh;

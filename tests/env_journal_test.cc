@@ -419,7 +419,7 @@ TEST_F(JournalTest, AFrameThatDoesNotFitIsReplacedByASnapshot) {
 }
 
 TEST_F(JournalTest, AfterALargeSnapshotTheRegionStillServesAWhile) {
-  rig_.snapshot_padding_bytes = kMinRegionBytes * 2 / 5;
+  rig_.snapshot_padding_bytes = kMinRegionBytes / 10 * 7;
   ASSERT_OK(rig_.journal().SwitchRegion());
   const uint64_t nonce = rig_.journal().region_nonce();
   for (int i = 0; i < 60; ++i) ASSERT_OK(rig_.AddAndCommit(kWritten));
@@ -428,10 +428,10 @@ TEST_F(JournalTest, AfterALargeSnapshotTheRegionStillServesAWhile) {
 
 TEST_F(JournalTest, ASnapshotThatDoesNotFitIsNoSpace) {
   ASSERT_OK(rig_.AddAndCommit(kDurable));
-  rig_.snapshot_padding_bytes = kMinRegionBytes / 2;
+  rig_.snapshot_padding_bytes = kMinRegionBytes / 4 * 3;
   const Result result = rig_.journal().SwitchRegion();
   EXPECT_EQ(result.error(), ENOSPC);
-  EXPECT_EQ(result.context(), "journal: snapshot of 540672 bytes does not fit");
+  EXPECT_EQ(result.context(), "journal: snapshot of 811008 bytes does not fit");
   // What was taken from the queue is in no frame: nothing more may follow.
   EXPECT_EQ(rig_.AddAndCommit(kWritten).error(), ENOSPC);
   JournalRig after(rig_.device().DurableImage());

@@ -177,7 +177,8 @@ def check_code(path):
 
 
 def check_tested(files):
-    """Each source of dio/ and env/ has its header included by some test."""
+    """Each source of dio/ and env/ has a test of its name, or one that
+    includes its header."""
     tested = {target for path in files if path.startswith("tests/")
               and path.endswith((".cc", ".h")) for _, target in includes(path)}
     for path in files:
@@ -187,8 +188,10 @@ def check_tested(files):
         stem = path[:-3]
         while f"{stem}.h" not in files and "_" in stem:
             stem = stem.rpartition("_")[0]
-        if f"{stem}.h" not in tested:
-            complain(path, 1, f"no test includes {stem}.h")
+        name = pathlib.PurePath(stem).name
+        if f"{stem}.h" not in tested and f"tests/{name}_test.cc" not in files:
+            complain(path, 1, f"no test includes {stem}.h or is called "
+                              f"{name}_test.cc")
 
 
 def plugin_sources(files):
