@@ -12,7 +12,7 @@ namespace diofs {
 namespace {
 
 // How often a submission the kernel has no room for is tried again.
-constexpr unsigned kMaxSubmitRetries = 1000;
+constexpr unsigned kMaxSubmitRetries = 100;
 constexpr unsigned kReapBatch = 64;
 
 // NODROP: completions are never lost. SUBMIT_STABLE: the iovec may change once

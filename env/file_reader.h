@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "dio/align.h"
 #include "dio/read_batch.h"
 #include "dio/result.h"
 #include "env/open_file.h"
@@ -54,7 +55,9 @@ class SequentialReader {
   // Bytes read; short only at the end of the file. What is appended later is
   // read by later calls.
   Result Read(size_t length, char* memory);
-  void Skip(uint64_t bytes) { position_ += bytes; }
+  void Skip(uint64_t bytes) {
+    if (!CheckedAdd(position_, bytes, &position_)) position_ = UINT64_MAX;
+  }
   void InvalidateCache() { buffered_ = 0; }
   const FileReader& reader() const { return reader_; }
 

@@ -96,7 +96,7 @@ std::string Checker::Owner(uint64_t ino) const {
 
 Result Checker::CheckSuperblocks(bool* usable) {
   SuperblockScan scan;
-  const Result result = LoadSuperblock(device_, &superblock_, &scan);
+  Result result = LoadSuperblock(device_, &superblock_, &scan);
   *usable = result.ok();
   if (result.error() == EUCLEAN) {
     Problem(result.context());
@@ -164,7 +164,7 @@ Result Checker::ReplayJournal(bool* usable) {
                   Journal::Layout{superblock_.uuid, superblock_.region_offset,
                                   superblock_.region_bytes});
   Journal::RecoveryReport recovery;
-  const Result result = journal.Recover(input, apply, &recovery);
+  Result result = journal.Recover(input, apply, &recovery);
   *usable = result.ok();
   if (!result.ok() && result.error() != EUCLEAN) return result;
   if (!result.ok()) Problem("journal: " + result.context());
@@ -192,8 +192,9 @@ void Checker::WalkTree() {
       return;
     }
     const std::string& path = paths_[directory->ino];
+    const std::string prefix = path == "/" ? path : path + "/";
     for (const auto& [name, ino] : directory->entries) {
-      const std::string entry = (path == "/" ? path : path + "/") + name;
+      const std::string entry = prefix + name;
       const InodePtr inode = namespace_.Find(ino);
       if (inode == nullptr) {
         Problem(entry + ": inode " + std::to_string(ino) + " does not exist");

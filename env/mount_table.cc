@@ -85,6 +85,18 @@ Result CreateIfMissing(const VolumeOptions& options,
   if (options.create_bytes == 0 || stat(options.path.c_str(), &status) == 0) {
     return Result::Ok();
   }
+  // Before a byte is written.
+  if (options.read_only) {
+    return Result::Error(EINVAL, "with ro=1 no image is made");
+  }
+  if (options.create_bytes < kMinVolumeBytes) {
+    return Result::Error(EINVAL, "too small: at least " +
+                                     std::to_string(kMinVolumeBytes) +
+                                     " bytes are needed");
+  }
+  if (lstat(options.path.c_str(), &status) == 0) {
+    return Result::Error(ENOENT, "a symbolic link that leads nowhere");
+  }
   FormatOptions format;
   format.write_every_block = options.prealloc;
   uint64_t told_us = NowMicros();
@@ -114,12 +126,13 @@ Result Explain(Result error, const VolumeOptions& options) {
     case EROFS:
     case EACCES:
     case EPERM:
+      if (options.read_only) return error;
       return std::move(error).With(
           options.path +
           ": no permission to write; option ro=1 mounts it "
           "read-only");
     default:
-      return std::move(error).With(options.path);
+      return error;
   }
 }
 
@@ -139,7 +152,8 @@ Result MountNew(const VolumeOptions& options, const MountTable::LogFn& log,
   mount.flush_mode = options.flush_mode;
   mount.log = log;
   if (Result r = Volume::Mount(std::move(device), mount, volume); !r.ok()) {
-    return r;
+    return r.error() == ENODATA ? std::move(r)
+                                : std::move(r).With(options.path);
   }
   if (!options.stats_file.empty()) {
     (*volume)->SetUnmountHook([path = options.stats_file](Volume* unmounted) {

@@ -195,7 +195,7 @@ IOStatus DioFileSystem::Truncate(const std::string& path, size_t size,
     std::shared_ptr<FileWriter> writer;
     if (Result r = FileWriter::Open(file, &writer); !r.ok()) return r;
     if (Result r = writer->Truncate(size); !r.ok()) return r;
-    return writer->Flush();
+    return writer->Close();
   });
 }
 

@@ -117,6 +117,14 @@ Status DioFileSystem::ConfigureOptions(
           "option " + name + ": cannot be changed while the volume is mounted");
     }
   }
+  // All of them before any takes effect: where the base class meets a bad
+  // value, it goes back to the old ones and prepares them, which would mount.
+  VolumeOptions trial = options_;
+  for (const auto& [name, value] : values) {
+    if (VolumeOptionTypes()->count(name) == 0) continue;
+    const Result set = SetVolumeOption(name, value, &trial);
+    if (!set.ok()) return ToIOStatus(set, options_.path);
+  }
   return FileSystem::ConfigureOptions(config_options, values, unused);
 }
 

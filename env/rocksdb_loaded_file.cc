@@ -24,7 +24,7 @@ Result DioLoadedFile::Load(
   if (size > 0) {
     memory = BufferPool::Get(size);
     if (!memory) return Result::Error(ENOMEM, "read the file into memory");
-    const Result read = reader.Read(0, size, memory.data());
+    Result read = reader.Read(0, size, memory.data());
     if (!read.ok()) return read;
     bytes = read.bytes();
   }

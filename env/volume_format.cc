@@ -37,7 +37,7 @@ Result MakeSuperblock(const BlockDevice& device, const FormatOptions& options,
   superblock->device_bytes = AlignDown(device.size_bytes(), kBlockBytes);
   if (superblock->device_bytes < kMinVolumeBytes) {
     return Result::Error(
-        ENOSPC, "too small: " + std::to_string(device.size_bytes()) +
+        EINVAL, "too small: " + std::to_string(device.size_bytes()) +
                     " bytes, at least " + std::to_string(kMinVolumeBytes) +
                     " are needed");
   }

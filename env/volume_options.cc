@@ -7,7 +7,7 @@ namespace diofs {
 
 namespace {
 
-constexpr uint64_t kMaxLockWaitSeconds = 24 * 3600;
+constexpr uint64_t kMaxLockWaitSeconds = 86400;
 
 // Decimal digits alone: strtoull and its kin also take signs and blanks.
 bool ParseNumber(std::string_view text, uint64_t* number) {

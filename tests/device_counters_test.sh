@@ -11,8 +11,8 @@ truncate -s 256M "$workdir/backing"
 loop_device "$workdir/backing" || skip "no loop device to be had"
 quietly "$tool" mkfs "$device"
 
-# Sets $device_read and $device_written, in bytes, from the kernel's counters. It
-# counts in sectors of 512 bytes whatever the device's own are.
+# Sets $device_read and $device_written, in bytes, from the kernel's counters.
+# It counts in sectors of 512 bytes whatever the device's own are.
 device_io() {
   local -a counters
   read -ra counters <"/sys/block/${device##*/}/stat"

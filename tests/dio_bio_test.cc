@@ -84,7 +84,7 @@ TEST(BioPool, ManyThreads) {
   threads.reserve(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([] {
-      for (int i = 0; i < 2000; ++i) {
+      for (int i = 0; i < 1000; ++i) {
         Bio* const first = BioPool::Get();
         Bio* const second = BioPool::Get();
         first->Reset(nullptr, IoDirection::kWrite, 0, 1, 1, 1);

@@ -192,7 +192,7 @@ TEST_F(DioTest, NothingTouchesItAfterTheLastReference) {
       }
     });
   }
-  for (int i = 0; i < 5000; ++i) {
+  for (int i = 0; i < 1000; ++i) {
     auto dio = std::make_unique<Dio>(&queue_);
     Plug plug(&queue_);
     dio->Submit(Request(IoDirection::kRead, mapper, 3), &plug);

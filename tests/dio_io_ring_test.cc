@@ -149,7 +149,7 @@ TEST_F(IoRingTest, TheReaperRoleIsHandedOn) {
   for (size_t t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       unsigned submitted = 0;
-      for (int round = 0; round < 300; ++round) {
+      for (int round = 0; round < 100; ++round) {
         Bio* bios[3];
         const unsigned count = 1 + (round + t) % 3;
         for (unsigned i = 0; i < count; ++i) {

@@ -66,6 +66,7 @@ TEST_F(SyncDeviceTest, MovesBytes) {
   ASSERT_EQ(64u * 1024,
             device.Write(4096, memory_.data(), 64 << 10, 0).bytes());
   ASSERT_TRUE(device.Flush().ok());
+  EXPECT_EQ(1u, device.stats().flushes);
   std::memset(memory_.data(), 0, memory_.size());
   ASSERT_TRUE(device.Read(0, memory_.data(), 8192, 0).ok());
   EXPECT_EQ(std::string(4096, '\0') + std::string(4096, 'm'),

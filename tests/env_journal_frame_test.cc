@@ -32,7 +32,7 @@ RegionHeader SampleRegion() {
   header.nonce = kNonce;
   header.first_sequence = 41;
   header.snapshot_frames = 2;
-  header.snapshot_bytes = 3 * kBlockBytes;
+  header.snapshot_bytes = uint64_t{3} * kBlockBytes;
   return header;
 }
 
@@ -80,7 +80,7 @@ TEST(RegionHeader, ComesBackAsItWas) {
     ASSERT_TRUE(result.ok()) << result.ToString();
     EXPECT_EQ(decoded.Encode(), header.Encode());
     EXPECT_EQ(decoded.tombstone(), header.tombstone());
-    EXPECT_EQ(decoded.deltas_offset(), 4u * kBlockBytes);
+    EXPECT_EQ(decoded.deltas_offset(), uint64_t{4} * kBlockBytes);
   }
 }
 
@@ -98,7 +98,7 @@ TEST(RegionHeader, FieldsLieWhereTheFormatDescriptionSays) {
   EXPECT_EQ(DecodeFixed<uint32_t>(&block[48]), 2u);
   EXPECT_EQ(DecodeFixed<uint32_t>(&block[52]), 1u);
   EXPECT_EQ(DecodeFixed<uint64_t>(&block[56]), 77u);
-  EXPECT_EQ(DecodeFixed<uint64_t>(&block[64]), 3u * kBlockBytes);
+  EXPECT_EQ(DecodeFixed<uint64_t>(&block[64]), uint64_t{3} * kBlockBytes);
   EXPECT_EQ(block.find_first_not_of('\0', 72), std::string::npos);
 }
 
@@ -163,7 +163,7 @@ TEST(FrameHeader, BytesAreThoseOfTheFormatDescription) {
 TEST(FrameHeader, ComesBackAsItWas) {
   FrameHeader header = SampleFrame();
   const std::string frame = EncodeFrame(&header, std::string(5000, 'p'));
-  EXPECT_EQ(frame.size(), 2 * kBlockBytes);
+  EXPECT_EQ(frame.size(), uint64_t{2} * kBlockBytes);
   FrameHeader decoded;
   ASSERT_TRUE(FrameHeader::Decode(frame.data(), &decoded));
   EXPECT_EQ(decoded.flags, header.flags);
@@ -228,7 +228,8 @@ TEST(FrameHeader, ImplausibleNumbersAreNoFrame) {
 TEST(FrameBytes, RoundsUpToBlocks) {
   EXPECT_EQ(FrameBytes(0), kBlockBytes);
   EXPECT_EQ(FrameBytes(kBlockBytes - kFrameHeaderBytes), kBlockBytes);
-  EXPECT_EQ(FrameBytes(kBlockBytes - kFrameHeaderBytes + 1), 2 * kBlockBytes);
+  EXPECT_EQ(FrameBytes(kBlockBytes - kFrameHeaderBytes + 1),
+            uint64_t{2} * kBlockBytes);
 }
 
 TEST(CountOperations, CountsWholeOperationsOnly) {

@@ -19,6 +19,8 @@
 namespace diofs {
 namespace {
 
+// In 64 bits, for offsets.
+constexpr uint64_t kBlock = kBlockBytes;
 constexpr CommitLevel kWritten = CommitLevel::kWritten;
 constexpr CommitLevel kDurable = CommitLevel::kDurable;
 
@@ -35,8 +37,8 @@ class Counter {
   std::string Next() {
     const uint64_t writes = device_->writes();
     const uint64_t flushes = device_->flushes();
-    const std::string text = std::to_string(writes - writes_) + " writes, " +
-                             std::to_string(flushes - flushes_) + " flushes";
+    std::string text = std::to_string(writes - writes_) + " writes, " +
+                       std::to_string(flushes - flushes_) + " flushes";
     writes_ = writes;
     flushes_ = flushes;
     return text;
@@ -73,7 +75,7 @@ TEST_F(JournalTest, AFormattedJournalIsEmptyAndDurable) {
   EXPECT_EQ(rig_.report().snapshot_frames, 1u);
   EXPECT_EQ(rig_.report().delta_frames, 0u);
   EXPECT_EQ(rig_.report().operations, 1u);
-  EXPECT_EQ(rig_.report().region_used_bytes, 2u * kBlockBytes);
+  EXPECT_EQ(rig_.report().region_used_bytes, 2 * kBlock);
   EXPECT_EQ(rig_.report().corruption, "");
   EXPECT_EQ(rig_.journal().next_sequence(), 2u);
   EXPECT_EQ(rig_.journal().tail_lsn(), 0u);
@@ -204,7 +206,7 @@ TEST_F(JournalTest, ATornTailIsNoCorruption) {
   ASSERT_OK(rig_.AddAndCommit(kDurable));
   ASSERT_OK(rig_.AddAndCommit(kDurable, 9000));
   // Of the last frame a middle block is missing.
-  const uint64_t last = rig_.region_offset() + 3 * kBlockBytes;
+  const uint64_t last = rig_.region_offset() + 3 * kBlock;
   rig_.Poke(last + kBlockBytes, std::string(kBlockBytes, '\0'));
   for (const bool same_boot : {false, true}) {
     JournalRig cut(rig_.device().Image());
@@ -216,7 +218,7 @@ TEST_F(JournalTest, ATornTailIsNoCorruption) {
 
 TEST_F(JournalTest, AHoleThatALaterFrameNamesDurableIsCorruption) {
   for (int i = 0; i < 3; ++i) ASSERT_OK(rig_.AddAndCommit(kDurable));
-  rig_.Poke(rig_.region_offset() + 3 * kBlockBytes + 70, "!");
+  rig_.Poke(rig_.region_offset() + 3 * kBlock + 70, "!");
   for (const bool same_boot : {false, true}) {
     JournalRig cut(rig_.device().Image());
     ASSERT_OK(same_boot ? cut.MountAfterKill() : cut.MountAfterPowerCut());
@@ -237,7 +239,7 @@ TEST_F(JournalTest, AHoleAmongFramesNeverFlushedIsATornTail) {
   ASSERT_OK(rig_.AddAndCommit(kDurable));
   ASSERT_OK(rig_.AddAndCommit(kWritten));
   ASSERT_OK(rig_.AddAndCommit(kWritten));
-  rig_.Poke(rig_.region_offset() + 3 * kBlockBytes, "????");
+  rig_.Poke(rig_.region_offset() + 3 * kBlock, "????");
   JournalRig cut(rig_.device().Image());
   ASSERT_OK(cut.MountAfterPowerCut());
   EXPECT_EQ(cut.value(), 1u);
@@ -257,7 +259,7 @@ TEST_F(JournalTest, ACleanUnmountSaysWhereTheJournalEnds) {
 
   // The last frame is damaged, and none behind it proves that it was there.
   JournalRig damaged(image);
-  damaged.Poke(rig_.region_offset() + 4 * kBlockBytes, "????");
+  damaged.Poke(rig_.region_offset() + 4 * kBlock, "????");
   ASSERT_OK(damaged.Mount(input));
   EXPECT_EQ(damaged.value(), 2u);
   EXPECT_EQ(damaged.report().corruption,
@@ -281,7 +283,7 @@ TEST_F(JournalTest, ACleanUnmountSaysWhereTheJournalEnds) {
 // damage is known, for the last frame names it durable.
 TEST_F(JournalTest, EveryBitFlipOfAFrameIsDetected) {
   for (int i = 0; i < 3; ++i) ASSERT_OK(rig_.AddAndCommit(kDurable));
-  const uint64_t middle = rig_.region_offset() + 3 * kBlockBytes;
+  const uint64_t middle = rig_.region_offset() + 3 * kBlock;
   const size_t used = kFrameHeaderBytes + kOpHeaderBytes + 16;
   const std::string frame = rig_.Peek(middle, used + 8);
   JournalRig spoilt(rig_.device().Image());
@@ -401,8 +403,7 @@ TEST_F(JournalTest, AHalfUsedRegionIsLeft) {
     ASSERT_LT(++commits, 50u);
   }
   // Header, snapshot and `commits` - 1 frames of 5 blocks passed the half.
-  EXPECT_EQ(commits,
-            (kMinRegionBytes / 2 - 2 * kBlockBytes) / (5 * kBlockBytes) + 2);
+  EXPECT_EQ(commits, (kMinRegionBytes / 2 - 2 * kBlock) / (5 * kBlock) + 2);
   ASSERT_OK(rig_.MountAfterPowerCut());
   EXPECT_EQ(rig_.value(), commits);
 }
@@ -613,7 +614,7 @@ TEST_F(JournalTest, ChangedRegionsNeverYieldAWrongReplay) {
   }
   ASSERT_OK(rig_.journal().Commit(6, kDurable));
   const std::string image = rig_.device().Image();
-  const uint64_t used = rig_.region_offset() + 10 * kBlockBytes;
+  const uint64_t used = rig_.region_offset() + 10 * kBlock;
   for (int round = 0; round < 200; ++round) {
     std::string changed = image;
     for (uint64_t change = rng() % 3 + 1; change > 0; --change) {
@@ -640,6 +641,7 @@ TEST_F(JournalTest, ConcurrentCommitsShareFramesAndAllSurvive) {
   constexpr int kThreads = 4;
   constexpr int kCommitsEach = 250;
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   std::atomic<int> failures{0};
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {

@@ -103,9 +103,22 @@ TEST_F(MountTableTest, ErrorsNameThePathAndWhatToDo) {
   small.path = dir_.File("small");
   small.create_bytes = 1 << 20;
   r = Open(small, &volume);
-  EXPECT_EQ(r.error(), ENOSPC);
+  EXPECT_EQ(r.error(), EINVAL);
   EXPECT_NE(r.ToString().find("too small"), std::string::npos) << r.ToString();
   EXPECT_NE(access(small.path.c_str(), F_OK), 0);
+
+  VolumeOptions dangling = Options();
+  dangling.path = dir_.File("dangling");
+  ASSERT_EQ(symlink(dir_.File("nothing").c_str(), dangling.path.c_str()), 0);
+  r = Open(dangling, &volume);
+  EXPECT_EQ(r.error(), ENOENT);
+  EXPECT_NE(r.ToString().find("symbolic link"), std::string::npos);
+
+  VolumeOptions read_only = Options();
+  read_only.path = dir_.File("read_only");
+  read_only.read_only = true;
+  EXPECT_EQ(Open(read_only, &volume).error(), EINVAL);
+  EXPECT_NE(access(read_only.path.c_str(), F_OK), 0);
 
   options.path = dir_.path();
   EXPECT_EQ(Open(options, &volume).error(), EINVAL);

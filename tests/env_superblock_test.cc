@@ -18,7 +18,7 @@
 namespace diofs {
 namespace {
 
-constexpr uint64_t kVolumeBytes = kMinVolumeBytes + 3 * kBlockBytes;
+constexpr uint64_t kVolumeBytes = kMinVolumeBytes + uint64_t{3} * kBlockBytes;
 
 Superblock Sample() {
   Superblock sb;

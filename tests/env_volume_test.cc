@@ -337,7 +337,7 @@ TEST_F(VolumeTest, ThreadsOnDifferentFiles) {
 
 TEST(VolumeFormatTest, RefusesWhatIsTooSmall) {
   SimDevice device(SimDevice::MakeGeometry(8 << 20));
-  EXPECT_EQ(Volume::Format(&device, FormatOptions()).error(), ENOSPC);
+  EXPECT_EQ(Volume::Format(&device, FormatOptions()).error(), EINVAL);
   EXPECT_EQ(device.writes(), 0u);
 }
 

@@ -6,6 +6,9 @@
 # $stock to put before a stock RocksDB program, and the functions below.
 # shellcheck disable=SC2034  # used by the scripts that source this
 
+# mkfs.ext4, blkid and losetup are not in everybody's path.
+PATH=$PATH:/usr/sbin:/sbin
+
 source_dir=${DIOFS_SOURCE_DIR:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}
 build_dir=${DIOFS_BUILD_DIR:-$source_dir/build/release}
 tool=${DIOFS_TOOL:-$build_dir/diofs}

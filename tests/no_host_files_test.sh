@@ -77,7 +77,8 @@ run_bench() {
   trace "$1" "${stock[@]}" db_bench --db="$2" --num=3000 --value_size=400 \
     --write_buffer_size=262144 --reads=500 --multiread_batched \
     --batch_size=10 --use_existing_db=0 --progress_reports=0 \
-    --benchmarks=fillrandom,overwrite,readrandom,multireadrandom,compact "${@:3}"
+    --benchmarks=fillrandom,overwrite,readrandom,multireadrandom,compact \
+    "${@:3}"
 }
 
 say "the check can fail: db_bench on the host's file system"
@@ -99,7 +100,8 @@ if [[ -n $found ]]; then
 fi
 grep -q "openat.*\"$volume\", O_RDWR" "$workdir/volume.strace" ||
   fail "the volume was not seen being opened"
-echo "$(wc -l <"$workdir/volume.strace") calls with a path, none of them touches the host"
+calls=$(wc -l <"$workdir/volume.strace")
+echo "$calls calls with a path, none of them touches the host"
 
 say "ldb and sst_dump on a volume"
 for command in "ldb --db=$db scan" "ldb --db=$db checkconsistency" \

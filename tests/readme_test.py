@@ -3,8 +3,8 @@
 is compiled, its options are those there are.
 
 They run in a folder that looks like the top of the source tree. The device of
-the README becomes a loop device, or an image file where there is none to be had;
-nothing else is changed.
+the README becomes a loop device, or an image file where there is none to be
+had; nothing else is changed.
 """
 # ctest: release-only
 # ctest: TIMEOUT=600
@@ -104,8 +104,9 @@ def check_without_plugin(folder):
     bench = ["db_bench", "--benchmarks=fillseq", "--num=10"]
     host = folder / "host"
     done = run([*bench, f"--db={host}", f"--fs_uri=dio://{DEVICE}"])
-    check(done.returncode == -11, "without the plugin, --fs_uri gives status "
-                                  f"{done.returncode}, not a segmentation fault")
+    check(done.returncode == -11,
+          f"without the plugin, --fs_uri gives status {done.returncode}, "
+          "not a segmentation fault")
     check(not host.exists(), "a fs_uri that is unknown made files on the host")
     done = run([*bench, f"--db={host}", f"--env_uri=dio://{DEVICE}"])
     check(done.returncode == 0 and (host / "CURRENT").exists(),

@@ -80,6 +80,7 @@ class RocksDBAsyncRead : public FileSystemTest {
  private:
   static std::vector<void*> HandlesOf(const std::vector<Pending*>& reads) {
     std::vector<void*> handles;
+    handles.reserve(reads.size());
     for (Pending* const read : reads) handles.push_back(read->handle);
     return handles;
   }

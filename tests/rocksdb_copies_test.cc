@@ -18,7 +18,6 @@ namespace {
 
 using rocksdb::BackupEngine;
 using rocksdb::BackupEngineOptions;
-using rocksdb::DB;
 using rocksdb::Env;
 using rocksdb::IngestExternalFileOptions;
 using rocksdb::Options;

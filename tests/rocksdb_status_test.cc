@@ -6,7 +6,6 @@
 #include <new>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 namespace diofs {
 namespace {
@@ -72,11 +71,8 @@ TEST(Guarded, WhatIsThrownEndsThere) {
   EXPECT_TRUE(Guarded("/x", [] { return Result::Bytes(7); }).ok());
   EXPECT_TRUE(
       Guarded("/x", [] { return Result::Error(ENOENT); }).IsPathNotFound());
-  const IOStatus memory = Guarded("/x", [] {
-    std::string().reserve(std::string().max_size());
-    return std::vector<char>(SIZE_MAX / 4).empty() ? Result::Ok()
-                                                   : Result::Bytes(1);
-  });
+  const IOStatus memory =
+      Guarded("/x", []() -> Result { throw std::bad_alloc(); });
   EXPECT_TRUE(memory.IsMemoryLimit()) << memory.ToString();
   const IOStatus other =
       Guarded("/x", [] { return Throw<std::runtime_error>(); });

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # diofs mkfs on image files: what it makes, and that what it refuses is left as
 # it was, to the byte.
+# ctest: TIMEOUT=900
 set -euo pipefail
 # shellcheck source=tests/lib.sh
 source "$(dirname "$0")/lib.sh"
@@ -106,10 +107,12 @@ rm "$image"
 
 say "bytes of unknown origin"
 for offset in 0 1048575 $(((24 << 20) - 65536)) $(((24 << 20) - 1)); do
+  rm -f "$image"
   truncate -s 24M "$image"
   printf 'x' | dd of="$image" bs=1 seek="$offset" conv=notrunc status=none
-  refused_unless_forced "$image" "contains data of unknown origin"
+  refuses 1 "contains data of unknown origin" "$image"
 done
+refused_unless_forced "$image" "contains data of unknown origin"
 
 say "a volume of another format"
 quietly "$tool" mkfs --size=24M --prealloc=none "$image"

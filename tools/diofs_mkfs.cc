@@ -108,7 +108,7 @@ std::string CheckTarget(MkfsRequest* request) {
            "the whole of what is there, or choose another path";
   }
   const std::string user = FindUser(request->path);
-  if (user.empty()) return user;
+  if (user.empty()) return std::string();
   return request->path + ": " + user + "; release it first";
 }
 

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <utility>
 
@@ -17,7 +18,7 @@ constexpr std::chrono::milliseconds kTerminalInterval(200);
 constexpr std::chrono::milliseconds kLogInterval(5000);
 
 std::string Duration(double seconds) {
-  const uint64_t whole = static_cast<uint64_t>(seconds + 0.5);
+  const uint64_t whole = static_cast<uint64_t>(std::llround(seconds));
   const std::string left = std::to_string(whole % 60) + " s";
   return whole < 60 ? left : std::to_string(whole / 60) + " min " + left;
 }

@@ -1,0 +1,136 @@
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <regex>
+#include <string>
+#include <vector>
+
+#include "env/format.h"
+#include "env/journal_frame.h"
+#include "env/metadata_op.h"
+#include "env/region_header.h"
+#include "env/superblock.h"
+
+namespace diofs {
+namespace {
+
+// The worked examples of env/format.md in order, each as the bytes it shows.
+// Their lines are an offset, two spaces and bytes; offset 0 begins an example.
+std::vector<std::string> ReadExamples(const std::string& path) {
+  std::vector<std::string> examples;
+  std::ifstream file(path);
+  const std::regex form("^ *([0-9]+)  ((?:[0-9a-f]{2} )*[0-9a-f]{2})(?: .*)?$");
+  for (std::string line; std::getline(file, line);) {
+    std::smatch match;
+    if (!std::regex_match(line, match, form)) continue;
+    const size_t offset = std::stoul(match[1]);
+    if (offset == 0) examples.emplace_back();
+    if (examples.empty() || examples.back().size() != offset) {
+      ADD_FAILURE() << "not at this offset: " << line;
+      return {};
+    }
+    const std::string bytes = match[2];
+    for (size_t i = 0; i < bytes.size(); i += 3) {
+      examples.back().push_back(
+          static_cast<char>(std::stoi(bytes.substr(i, 2), nullptr, 16)));
+    }
+  }
+  return examples;
+}
+
+std::string ExampleSuperblock() {
+  Superblock sb;
+  for (size_t i = 0; i < sb.uuid.size(); ++i) {
+    sb.uuid[i] = static_cast<uint8_t>(1 + i);
+    sb.mount_nonce[i] = static_cast<uint8_t>(0x40 + i);
+    sb.boot_id[i] = static_cast<uint8_t>(0x80 + i);
+  }
+  sb.epoch = 17;
+  sb.device_bytes = kMinVolumeBytes + uint64_t{3} * kBlockBytes;
+  sb.flags = Superblock::kDirty | Superblock::kFullyWritten;
+  sb.feature_compat = 1;
+  sb.feature_ro_compat = 2;
+  sb.region_offset = {kJournalOffset, kJournalOffset + kMinRegionBytes};
+  sb.region_bytes = kMinRegionBytes;
+  sb.created_us = 1700000000000000;
+  sb.mounted_us = 1700000001000000;
+  sb.label = "orders";
+  sb.flush_mode = FlushMode::kMemory;
+  sb.owner_pid = 4711;
+  sb.clean_sequence = 99;
+  sb.clean_region_nonce = 0x1122334455667788;
+  return sb.Encode();
+}
+
+std::string ExampleRegionHeader() {
+  RegionHeader header;
+  header.uuid.fill(0x5a);
+  header.nonce = 0x0807060504030201;
+  header.first_sequence = 41;
+  header.snapshot_frames = 2;
+  header.snapshot_bytes = uint64_t{3} * kBlockBytes;
+  return header.Encode();
+}
+
+std::string ExampleFrame() {
+  MetadataOp op;
+  op.type = OpType::kNextIno;
+  op.ino = 3;
+  std::string payload;
+  op.EncodeTo(&payload);
+  FrameHeader header;
+  header.flags = FrameHeader::kBarrier;
+  header.nonce = 0x0807060504030201;
+  header.sequence = 43;
+  header.first_lsn = 7;
+  header.last_lsn = 8;
+  header.durable_sequence = 42;
+  header.op_count = 1;
+  header.chain = 0xcafef00d;
+  std::string frame(FrameBytes(payload.size()), '?');
+  header.EncodeFrame(payload, frame.data());
+  return frame;
+}
+
+std::vector<std::string> ExampleOperations() {
+  std::vector<MetadataOp> ops(3);
+  ops[0].type = OpType::kCreate;
+  ops[0].parent = 1;
+  ops[0].name = "CURRENT";
+  ops[0].ino = 2;
+  ops[0].mtime_us = 0x0102030405;
+  ops[1].type = OpType::kRename;
+  ops[1].parent = 1;
+  ops[1].name = "000001.dbtmp";
+  ops[1].new_parent = 1;
+  ops[1].new_name = "CURRENT";
+  ops[2].type = OpType::kExtents;
+  ops[2].ino = 3;
+  ops[2].extents = {{1536, 4}, {1552, 2}};
+  std::vector<std::string> encoded(ops.size());
+  for (size_t i = 0; i < ops.size(); ++i) ops[i].EncodeTo(&encoded[i]);
+  return encoded;
+}
+
+TEST(Format, WorkedExamplesAreWhatTheEncodersWrite) {
+  const char* const source = std::getenv("DIOFS_SOURCE_DIR");
+  if (source == nullptr) GTEST_SKIP() << "ctest sets DIOFS_SOURCE_DIR";
+  const std::vector<std::string> examples =
+      ReadExamples(std::string(source) + "/env/format.md");
+  std::vector<std::string> encoded = {ExampleSuperblock(),
+                                      ExampleRegionHeader(), ExampleFrame()};
+  for (const std::string& op : ExampleOperations()) encoded.push_back(op);
+  ASSERT_EQ(examples.size(), encoded.size());
+  for (size_t i = 0; i < examples.size(); ++i) {
+    // What the example leaves out is zero.
+    const std::string shown = encoded[i].substr(0, examples[i].size());
+    EXPECT_EQ(examples[i], shown) << "example " << i;
+    EXPECT_EQ(encoded[i].find_first_not_of('\0', shown.size()),
+              std::string::npos)
+        << "example " << i;
+  }
+}
+
+}  // namespace
+}  // namespace diofs
