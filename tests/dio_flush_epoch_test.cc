@@ -102,21 +102,25 @@ TEST(FlushEpoch, AWriteDuringAFlushNeedsAnother) {
 // flush that runs has finished.
 TEST(FlushEpoch, ACleanCallerWaitsForTheRunningFlush) {
   FlushEpoch epoch;
-  Gate gate;
-  const auto flush = [&] { return gate.Flush(); };
+  std::atomic<bool> calling{false};
+  std::atomic<bool> returned{false};
+  std::thread second;
   epoch.MarkDirty();
-  std::thread first([&] { EXPECT_TRUE(epoch.Flush(flush).ok()); });
-  gate.WaitUntilEntered(1);
-  std::atomic<bool> allowed{false};
-  std::thread second([&] {
-    EXPECT_TRUE(epoch.Flush(flush).ok());
-    EXPECT_TRUE(allowed);
+  const Result result = epoch.Flush([&] {
+    second = std::thread([&] {
+      calling = true;
+      const auto never = [] { return Result::Error(EIO, "a second flush"); };
+      EXPECT_TRUE(epoch.Flush(never).ok());
+      returned = true;
+    });
+    while (!calling) std::this_thread::yield();
+    // A chance to come back too early.
+    for (int i = 0; i < 200 && !returned; ++i) std::this_thread::yield();
+    EXPECT_FALSE(returned);
+    return Result::Ok();
   });
-  allowed = true;
-  gate.Allow(1);
-  first.join();
+  EXPECT_TRUE(result.ok());
   second.join();
-  EXPECT_EQ(1, gate.entered());
 }
 
 TEST(FlushEpoch, ConcurrentCallersShare) {

@@ -4,12 +4,12 @@
 
 #include <atomic>
 #include <cerrno>
+#include <fstream>
 #include <thread>
 #include <vector>
 
 #include "dio/buffer_pool.h"
 #include "dio/io_ring.h"
-#include "dio/open_device.h"
 #include "tests/temp_dir.h"
 
 namespace diofs {
@@ -29,7 +29,8 @@ class IoRingTest : public testing::Test {
 
   void SetUp() override {
     const std::string path = dir_.File("image");
-    ASSERT_TRUE(CreateImageFile(path, kImageBytes, false).ok());
+    // With content: a hole would be read without the device.
+    std::ofstream(path) << std::string(kImageBytes, 'i');
     fd_ = open(path.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
     ASSERT_GE(fd_, 0);
     std::unique_ptr<IoRing> ring;
@@ -166,6 +167,42 @@ TEST_F(IoRingTest, TheReaperRoleIsHandedOn) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(0u, ring->in_flight());
+}
+
+// One thread reaps while another goes to sleep; when the first one is done the
+// other must wake up, be it done as well or the next reaper.
+TEST_F(IoRingTest, TheSleeperIsWoken) {
+  std::atomic<bool> reaping{false};
+  std::atomic<bool> sleeper_checked{false};
+  std::atomic<bool> completed[2] = {};
+  const auto ring = MakeRing(
+      8,
+      [&](Bio* bio, int) {
+        reaping = true;
+        // Its check fell into this reaper's turn, so it sleeps now.
+        while (!sleeper_checked) std::this_thread::yield();
+        const size_t owner = bio->io_class();
+        BioPool::Put(bio);
+        completed[owner] = true;
+      },
+      fd_);
+  const std::vector<Bio*> bios = Reads(2);
+  for (size_t i = 0; i < 2; ++i) {
+    bios[i]->Reset(nullptr, IoDirection::kRead, static_cast<IoClass>(i),
+                   i * kBlock, kBlock, 1);
+    bios[i]->Append(memory_.data(), kBlock);
+  }
+  std::thread sleeper([&] {
+    while (!reaping) std::this_thread::yield();
+    ring->WaitUntil([&] {
+      sleeper_checked = true;
+      return completed[1].load();
+    });
+  });
+  ring->Submit(bios.data(), bios.size());
+  ring->WaitUntil([&] { return completed[0].load(); });
+  sleeper.join();
+  EXPECT_TRUE(completed[1]);
 }
 
 // A thread submits and is busy in user space; another one waits. It must not

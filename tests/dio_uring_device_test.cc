@@ -338,7 +338,7 @@ TEST_F(UringDeviceTest, BlockedSetupDegradesAndSaysSo) {
 // The kernel takes no submission, for good or for now: no bio is lost.
 TEST_F(UringDeviceTest, RefusedSubmissionsAreMovedHere) {
   device_.reset();
-  const TestMapper mapper = Scattered(200);
+  const TestMapper mapper = Scattered(40);
   for (const int error : {ENOMEM, EBADF, EAGAIN, EBUSY}) {
     ChildProcess child([&](const ChildProcess::Parent&) {
       const auto device = Open();

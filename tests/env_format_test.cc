@@ -1,9 +1,10 @@
 #include <gtest/gtest.h>
 
+#include <cctype>
 #include <cstdlib>
 #include <fstream>
-#include <regex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "env/format.h"
@@ -15,26 +16,40 @@
 namespace diofs {
 namespace {
 
+// Takes "xx xx xx" off the front of *text, as far as it goes.
+std::string TakeHexBytes(std::string_view* text) {
+  std::string bytes;
+  const auto digit = [&](size_t at) {
+    return at < text->size() && std::isxdigit((*text)[at]) != 0;
+  };
+  while (digit(0) && digit(1) && !digit(2)) {
+    const std::string pair(text->substr(0, 2));
+    bytes.push_back(static_cast<char>(std::stoi(pair, nullptr, 16)));
+    text->remove_prefix(text->size() > 2 ? 3 : 2);
+  }
+  return bytes;
+}
+
 // The worked examples of env/format.md in order, each as the bytes it shows.
-// Their lines are an offset, two spaces and bytes; offset 0 begins an example.
+// Their lines are an offset, two spaces, and bytes with a space between; offset
+// 0 begins an example.
 std::vector<std::string> ReadExamples(const std::string& path) {
   std::vector<std::string> examples;
   std::ifstream file(path);
-  const std::regex form("^ *([0-9]+)  ((?:[0-9a-f]{2} )*[0-9a-f]{2})(?: .*)?$");
   for (std::string line; std::getline(file, line);) {
-    std::smatch match;
-    if (!std::regex_match(line, match, form)) continue;
-    const size_t offset = std::stoul(match[1]);
+    char* behind = nullptr;
+    const size_t offset = std::strtoul(line.c_str(), &behind, 10);
+    std::string_view rest(behind);
+    if (rest.substr(0, 2) != "  ") continue;
+    rest.remove_prefix(2);
+    const std::string bytes = TakeHexBytes(&rest);
+    if (bytes.empty()) continue;
     if (offset == 0) examples.emplace_back();
     if (examples.empty() || examples.back().size() != offset) {
       ADD_FAILURE() << "not at this offset: " << line;
       return {};
     }
-    const std::string bytes = match[2];
-    for (size_t i = 0; i < bytes.size(); i += 3) {
-      examples.back().push_back(
-          static_cast<char>(std::stoi(bytes.substr(i, 2), nullptr, 16)));
-    }
+    examples.back() += bytes;
   }
   return examples;
 }

@@ -395,7 +395,7 @@ TEST_F(SuperblockOnDevice, StoreRaisesTheEpochAndWritesAllCopiesInTwoSteps) {
 TEST_F(SuperblockOnDevice, APowerCutWhileStoringLeavesOldOrNew) {
   std::mt19937_64 rng(TestSeed());
   for (uint64_t step = 1; step <= 7; ++step) {
-    for (int round = 0; round < 8; ++round) {
+    for (int round = 0; round < 2; ++round) {
       SimDevice device(image_, SimDevice::MakeGeometry(kVolumeBytes));
       device.FailNth(SimOp::kWrite, step <= 4 ? step : 100, EIO, true);
       device.FailNth(SimOp::kFlush, step > 4 ? step - 4 : 100, EIO, true);
