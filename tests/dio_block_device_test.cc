@@ -2,11 +2,17 @@
 
 #include <cerrno>
 #include <cstring>
+#include <iterator>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "dio/block_device.h"
 #include "dio/buffer_pool.h"
+#include "dio/dio.h"
+#include "dio/plug.h"
 #include "tests/sim_device.h"
+#include "tests/test_mapper.h"
 
 namespace diofs {
 namespace {
@@ -66,6 +72,47 @@ TEST_F(BlockDeviceTest, NothingMisalignedOrOutsideReachesTheBackend) {
   EXPECT_EQ(0u, device_.reads());
   EXPECT_EQ(0u, device_.writes());
   EXPECT_EQ(0u, device_.stats().by_class[0].reads);
+}
+
+// Also where a bio comes from elsewhere, here from a Dio of a larger device
+// with smaller sectors. Its neighbours in the batch go on.
+TEST_F(BlockDeviceTest, ForeignBiosAreCheckedOneByOne) {
+  Geometry coarse = SimDevice::MakeGeometry(kBytes / 2, 4096);
+  SimDevice smaller(coarse);
+  const struct {
+    uint64_t offset;
+    size_t bytes;
+    bool good;
+  } cases[] = {{0, 4096, true},           {kBytes / 2 - 4096, 4096, true},
+               {kBytes / 2, 4096, false}, {kBytes - 4096, 4096, false},
+               {4096, 512, false},        {512, 4096, false}};
+  TestMapper mapper;
+  for (const auto& one : cases) {
+    const auto run = TestMapper::Run(BlockState::kMapped, one.offset / 512, 8);
+    mapper.blocks.insert(mapper.blocks.end(), run.begin(), run.end());
+  }
+  std::vector<std::unique_ptr<Dio>> dios;
+  {
+    Plug plug(&smaller);
+    for (size_t i = 0; i < std::size(cases); ++i) {
+      const iovec segment = {memory_.data(), cases[i].bytes};
+      DioRequest request;
+      request.direction = IoDirection::kWrite;
+      request.offset = i * 4096;
+      request.segments = &segment;
+      request.segment_count = 1;
+      request.file_size = 1 << 20;
+      request.mapper = &mapper;
+      request.block_bytes = 512;
+      dios.push_back(std::make_unique<Dio>(&device_));
+      dios.back()->Submit(request, &plug);
+    }
+  }
+  for (size_t i = 0; i < std::size(cases); ++i) {
+    EXPECT_EQ(cases[i].good ? 0 : EINVAL, dios[i]->Wait().error()) << i;
+  }
+  EXPECT_EQ(2u, smaller.writes());
+  EXPECT_EQ(2u, smaller.stats().by_class[0].writes);
 }
 
 TEST_F(BlockDeviceTest, ZeroBytesAreNothing) {

@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 
@@ -6,6 +7,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <random>
 #include <string>
@@ -378,6 +380,22 @@ TEST_F(UringDeviceTest, RefusedWaitsStillEnd) {
 // ---- Forks
 // -------------------------------------------------------------------
 
+// Maps memory until every gap a forgotten mapping has left must be filled, then
+// runs `body`; the child dies if that took any of it away.
+bool RunAmongMappings(const std::function<void()>& body) {
+  constexpr size_t kPage = 4096;
+  std::vector<char*> pages;
+  for (int i = 0; i < 2000; ++i) {
+    void* const page = mmap(nullptr, kPage, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) return false;
+    pages.push_back(static_cast<char*>(page));
+  }
+  body();
+  for (char* page : pages) *static_cast<volatile char*>(page) = 1;
+  return true;
+}
+
 TEST_F(UringDeviceTest, AForkedChildCanDoNothingAndHarmNothing) {
   const TestMapper mapper = Scattered(16);
   const iovec segment = {memory_.data(), 16 * kBlock};
@@ -387,9 +405,18 @@ TEST_F(UringDeviceTest, AForkedChildCanDoNothingAndHarmNothing) {
     dio->Submit(MakeRequest(mapper, IoDirection::kRead, 0, &segment, 1, true),
                 &plug);
     plug.Finish();
-    // In flight, maybe.
+    // That one is in flight, maybe; this one is only plugged.
+    Dio plugged(device_.get());
+    Plug its_plug(device_.get());
+    AlignedBuffer its_memory = BufferPool::Get(16 * kBlock);
+    const iovec its_segment = {its_memory.data(), 16 * kBlock};
+    plugged.Submit(
+        MakeRequest(mapper, IoDirection::kRead, 0, &its_segment, 1, true),
+        &its_plug);
     ChildProcess child([&](const ChildProcess::Parent&) {
       bool ok = dio->Wait().error() == ESTALE;
+      its_plug.Finish();
+      ok = ok && plugged.done() && plugged.Wait().error() == ESTALE;
       dio.reset();
       ok = ok && device_->stale() &&
            device_->Read(0, memory_.data(), kBlock, 0).error() == ESTALE &&
@@ -397,18 +424,19 @@ TEST_F(UringDeviceTest, AForkedChildCanDoNothingAndHarmNothing) {
            device_->Flush().error() == ESTALE &&
            device_->Discard(0, kBlock).error() == ESTALE;
       Dio another(device_.get());
-      Plug its_plug(device_.get());
+      Plug another_plug(device_.get());
       another.Submit(
           MakeRequest(mapper, IoDirection::kRead, 0, &segment, 1, false),
-          &its_plug);
-      its_plug.Finish();
+          &another_plug);
+      another_plug.Finish();
       ok = ok && another.Wait().error() == ESTALE;
       device_->Poll();
-      device_.reset();
-      return ok;
+      return RunAmongMappings([&] { device_.reset(); }) && ok;
     });
     EXPECT_EQ(0, child.Wait());
     EXPECT_EQ(16u * kBlock, dio->Wait().bytes());
+    its_plug.Finish();
+    EXPECT_EQ(16u * kBlock, plugged.Wait().bytes());
     EXPECT_FALSE(device_->stale());
     ASSERT_TRUE(RoundTrip(device_.get(), mapper, memory_.data()));
   }
