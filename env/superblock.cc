@@ -127,6 +127,7 @@ bool AllZero(std::string_view bytes) {
 // A superblock read from one place of the device.
 struct Copy {
   Result result;
+  bool unreadable = false;  // result is the device's
   Superblock superblock;
 };
 
@@ -139,7 +140,8 @@ void ReadCopy(BlockDevice* device, uint64_t offset, Copy* copy,
   }
   copy->result =
       device->Read(offset, buffer.data(), kSuperblockBytes, kIoClassSuperblock);
-  if (!copy->result.ok()) return;
+  copy->unreadable = !copy->result.ok();
+  if (copy->unreadable) return;
   const std::string_view block(buffer.data(), kSuperblockBytes);
   if (DecodeFixed<uint64_t>(block.data()) == kSuperblockMagic) {
     *magic_seen = true;
@@ -167,10 +169,18 @@ int Newest(const Copies& copies) {
 }
 
 Result NoneValid(const Copies& copies, bool magic_seen) {
-  for (const int error : {EPROTONOSUPPORT, EIO, ENOMEM, ESTALE}) {
+  for (const int error : {EPROTONOSUPPORT, ENOMEM}) {
     for (const Copy& copy : copies) {
       if (copy.result.error() == error) return copy.result;
     }
+  }
+  // Who cannot read a device does not know what is on it. A bad sector is told
+  // as ENODATA, which means another thing here.
+  for (const Copy& copy : copies) {
+    if (!copy.unreadable) continue;
+    return copy.result.error() == ENODATA
+               ? Result::Error(EIO, copy.result.context())
+               : copy.result;
   }
   if (!magic_seen) return Result::Error(ENODATA, "not formatted");
   return Damaged("no valid copy; the first: " + copies[0].result.ToString());

@@ -354,9 +354,12 @@ TEST_F(SuperblockOnDevice, ADamagedVersionIsNoOtherFormat) {
 
 TEST_F(SuperblockOnDevice, AnUnreadableCopyIsNoReasonToGiveUp) {
   SimDevice device(image_, SimDevice::MakeGeometry(kVolumeBytes));
-  device.FailNth(SimOp::kRead, 1, EIO);
+  device.SetUnreadable(0, 512);
   ASSERT_TRUE(LoadSuperblock(&device, &loaded_, &scan_).ok());
-  EXPECT_EQ(scan_.copies[0].error(), EIO);
+  EXPECT_EQ(scan_.copies[0].error(), ENODATA);
+  // Who cannot read it does not know that it is not formatted.
+  device.SetUnreadable(0, kVolumeBytes);
+  EXPECT_EQ(LoadSuperblock(&device, &loaded_).error(), EIO);
   device.FailNth(SimOp::kRead, 1, EIO, /*forever=*/true);
   EXPECT_EQ(LoadSuperblock(&device, &loaded_).error(), EIO);
 }
