@@ -1,93 +1,139 @@
 #include "dio/bio.h"
 
 #include <algorithm>
-#include <mutex>
 
 #include "dio/dio.h"
-#include "dio/fork_guard.h"
 
 namespace diofs {
-namespace {
 
-// Needs neither construction nor destruction: a bio may end while statics are
-// being torn down.
-struct FreeBios {
-  std::mutex mutex;
-  Bio* first = nullptr;  // guarded by mutex
-  uint64_t in_use = 0;   // guarded by mutex
-};
-
-FreeBios g_free_bios;
-[[maybe_unused]] const bool g_registered =
-    RegisterForkMutex(&g_free_bios.mutex);
-
-}  // namespace
-
-void Bio::Reset(Dio* dio, IoDirection direction, IoClass io_class,
-                uint64_t device_offset, uint32_t max_bytes,
-                uint32_t max_segments) {
-  dio_ = dio;
-  direction_ = direction;
-  io_class_ = io_class;
-  device_offset_ = device_offset;
+void Bio::Reset(const BioHead& head) {
+  head_ = head;
+  head_.max_segments = std::min(head.max_segments, kMaxSegments);
   bytes_ = 0;
-  max_bytes_ = max_bytes;
-  max_segments_ = std::min(max_segments, kMaxSegments);
   segment_count_ = 0;
+  depth_ = 0;
   done_bytes = 0;
-  retries = 0;
+  limit_bytes = 0;
+  written_through = head.fua;
 }
 
-uint32_t Bio::Append(void* memory, uint32_t length) {
-  const uint32_t taken = std::min(length, max_bytes_ - bytes_);
-  if (taken == 0) return 0;
-  if (segment_count_ > 0) {
-    iovec& last = segments_[segment_count_ - 1];
-    if (static_cast<char*>(last.iov_base) + last.iov_len == memory) {
-      last.iov_len += taken;
-      bytes_ += taken;
-      return taken;
-    }
+uint32_t Bio::TryAppend(uint64_t file_offset, uint64_t device_offset,
+                        void* memory, uint32_t length) {
+  if (device_offset != device_end() ||
+      file_offset != head_.file_offset + bytes_) {
+    return 0;
   }
-  if (segment_count_ == max_segments_) return 0;
-  segments_[segment_count_++] = iovec{memory, taken};
+  const uint32_t taken = std::min(length, head_.max_bytes - bytes_);
+  if (taken == 0) return 0;
+  iovec* const last =
+      segment_count_ == 0 ? nullptr : &segments_[segment_count_ - 1];
+  if (last != nullptr &&
+      static_cast<char*>(last->iov_base) + last->iov_len == memory) {
+    last->iov_len += taken;
+  } else if (segment_count_ < head_.max_segments) {
+    segments_[segment_count_++] = iovec{memory, taken};
+  } else {
+    return 0;
+  }
   bytes_ += taken;
+  limit_bytes = bytes_;
   return taken;
 }
 
-void Bio::End(int64_t result) {
-  Dio* const dio = dio_;
-  const uint32_t expected = bytes_;
-  // Back to the pool first: once the Dio has been told, its owner may go on to
-  // check that nothing is in use.
-  BioPool::Put(this);
-  dio->BioDone(result, expected);
+int Bio::FillRemainder() {
+  uint64_t skip = done_bytes;
+  uint64_t left = limit_bytes - done_bytes;
+  int count = 0;
+  for (uint32_t i = 0; i < segment_count_ && left > 0; ++i) {
+    iovec segment = segments_[i];
+    if (skip >= segment.iov_len) {
+      skip -= segment.iov_len;
+      continue;
+    }
+    segment.iov_base = static_cast<char*>(segment.iov_base) + skip;
+    segment.iov_len = std::min<uint64_t>(segment.iov_len - skip, left);
+    left -= segment.iov_len;
+    skip = 0;
+    remainder[count++] = segment;
+  }
+  return count;
 }
 
-Bio* BioPool::Get() {
-  {
-    const std::lock_guard<std::mutex> lock(g_free_bios.mutex);
-    ++g_free_bios.in_use;
-    if (Bio* bio = g_free_bios.first; bio != nullptr) {
-      g_free_bios.first = bio->next_free_;
-      bio->next_free_ = nullptr;
+void Bio::End(int64_t result) { dio()->BioDone(this, result); }
+
+bool Bio::Push(BlockDevice* device) {
+  if (depth_ == kMaxDepth) return false;
+  devices_[depth_++] = device;
+  return true;
+}
+
+BlockDevice* Bio::Pop() {
+  --depth_;
+  return top();
+}
+
+BioPool::~BioPool() {
+  while (Bio* const bio = TakeFromShards()) delete bio;
+  while (Bio* const bio = first_free_) {
+    first_free_ = bio->next_;
+    delete bio;
+  }
+}
+
+Bio* BioPool::TryGet() {
+  if (Bio* const bio = shards_[ThreadShard()].free.exchange(
+          nullptr, std::memory_order_acquire)) {
+    return bio;
+  }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (Bio* const bio = first_free_; bio != nullptr) {
+    first_free_ = bio->next_;
+    --free_count_;
+    return bio;
+  }
+  // Those of other threads, where it is that or nothing.
+  if (made_ == capacity_) return TakeFromShards();
+  ++made_;
+  // Not value-initialised: 2 KiB of segments need no zeroing.
+  Bio* const bio = new Bio;
+  bio->pool_ = this;
+  return bio;
+}
+
+Bio* BioPool::TakeFromShards() {
+  for (Shard& shard : shards_) {
+    if (Bio* const bio =
+            shard.free.exchange(nullptr, std::memory_order_acquire)) {
       return bio;
     }
   }
-  // Not value-initialised: 2 KiB of segments need no zeroing.
-  return new Bio;
+  return nullptr;
 }
 
 void BioPool::Put(Bio* bio) {
-  const std::lock_guard<std::mutex> lock(g_free_bios.mutex);
-  bio->next_free_ = g_free_bios.first;
-  g_free_bios.first = bio;
-  --g_free_bios.in_use;
+  Bio* none = nullptr;
+  if (shards_[ThreadShard()].free.compare_exchange_strong(
+          none, bio, std::memory_order_release, std::memory_order_relaxed)) {
+    return;
+  }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  bio->next_ = first_free_;
+  first_free_ = bio;
+  ++free_count_;
 }
 
-uint64_t BioPool::in_use() {
-  const std::lock_guard<std::mutex> lock(g_free_bios.mutex);
-  return g_free_bios.in_use;
+size_t BioPool::FreeInShards() const {
+  size_t count = 0;
+  for (const Shard& shard : shards_) {
+    if (shard.free.load(std::memory_order_relaxed) != nullptr) ++count;
+  }
+  return count;
+}
+
+size_t BioPool::in_use() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  // One that wanders between shards just now may be counted twice.
+  return made_ - std::min(made_, free_count_ + FreeInShards());
 }
 
 }  // namespace diofs

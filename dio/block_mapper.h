@@ -25,11 +25,15 @@ struct BlockMapping {
   // The run's last block precedes metadata the caller will need next: submit
   // what has gathered.
   bool boundary = false;
+  // What the mapper set aside for this call, by a number of its own; 0: none.
+  // Handed to DioObserver::EndIo, which commits or releases it.
+  uint64_t reservation = 0;
 };
 
 // Maps blocks of one file to blocks of the device (get_block in the kernel).
 // The engine asks it and knows nothing else of files. Its caller keeps it alive
-// while a request is being submitted; it is not needed for completion.
+// while a request is being submitted; it is not needed for completion, so what
+// locks it takes are held only while mapping.
 class BlockMapper {
  public:
   virtual ~BlockMapper() = default;

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "dio/buffer_arena.h"
+
 namespace diofs {
 
 // Memory a device can be handed: aligned to 4096 bytes, a multiple of it long.
@@ -32,8 +34,9 @@ class AlignedBuffer {
   size_t size_ = 0;
 };
 
-// Recycles aligned buffers in power-of-two sizes from 4 KiB to 1 MiB; larger
-// ones come from the system and go back to it. Keeps at most kMaxCachedBytes.
+// Hands out aligned buffers in power-of-two sizes from 4 KiB to 1 MiB: from the
+// arena of huge pages while that lasts, then from the heap, of which it keeps
+// at most kMaxCachedBytes. Larger ones come from the system and go back to it.
 // One per process; thread-safe.
 class BufferPool {
  public:
@@ -44,6 +47,8 @@ class BufferPool {
   static AlignedBuffer Get(size_t bytes);
   // Bytes handed out and not yet returned.
   static uint64_t bytes_in_use();
+  // The region a ring may register; null base() where there is none.
+  static const BufferArena& arena();
 
  private:
   friend class AlignedBuffer;

@@ -15,7 +15,7 @@ namespace {
 constexpr uint32_t kZeroBytes = 64 * 1024;
 alignas(4096) const char kZeros[kZeroBytes] = {};
 
-// The largest piece Bio::Append is offered at a time.
+// The largest piece Bio::TryAppend is offered at a time.
 constexpr uint64_t kMaxAppendBytes = 1 << 30;
 
 }  // namespace
@@ -24,20 +24,18 @@ DioSubmit::DioSubmit(Dio* dio, const DioRequest& request, Plug* plug)
     : dio_(dio),
       request_(request),
       geometry_(dio->device_->geometry()),
-      plug_(plug) {}
+      plug_(plug),
+      write_(request.direction == IoDirection::kWrite),
+      cursor_(request.segments, request.segment_count) {}
 
 void DioSubmit::Walk() {
   if (!CheckRequest()) return;
-  for (int i = 0; i < request_.segment_count && position_ < end_; ++i) {
-    const iovec& segment = request_.segments[i];
-    if (!WalkSegment(static_cast<char*>(segment.iov_base), segment.iov_len)) {
-      break;
-    }
+  while (position_ < end_ && MapMore() && WalkMapping()) {
   }
-  // After an error there is no partial block to care for: a walk stops at the
-  // start of a mapping, hence of a block, and what a write has covered of new
-  // blocks is not published by a caller that was told of the error.
-  if (!Failed()) ZeroTail();
+  // Cut short there is no partial block to care for: a walk stops at the start
+  // of a mapping, hence of a block, and new blocks are published by an observer
+  // that hears how far the request came.
+  if (position_ == end_) ZeroTail();
   const bool at_boundary =
       mapping_.boundary &&
       AlignUp(position_, request_.block_bytes) == mapping_end_;
@@ -47,7 +45,6 @@ void DioSubmit::Walk() {
 
 // False where nothing is to be done: with an error, or for 0 bytes.
 bool DioSubmit::CheckRequest() {
-  const bool read = request_.direction == IoDirection::kRead;
   uint64_t total = 0;
   uint64_t request_end = 0;
   for (int i = 0; i < request_.segment_count; ++i) {
@@ -62,122 +59,158 @@ bool DioSubmit::CheckRequest() {
   }
   if (total == 0) return false;
   // Before the alignment is looked at: at the end of the file any read is fine.
-  if (read && request_.offset >= request_.file_size) return false;
+  if (!write_ && request_.offset >= dio_->file_size_) return false;
   if (request_.mapper == nullptr || !IsPowerOfTwo(request_.block_bytes) ||
-      request_.block_bytes < geometry_.logical_block_bytes) {
+      request_.block_bytes < geometry_.logical_block_bytes ||
+      !CheckAlignment()) {
     return Fail(EINVAL);
   }
-  if (!IsAligned(request_.offset, geometry_.offset_align_bytes)) {
-    return Fail(EINVAL);
+  position_ = request_.offset;
+  end_ = request_end;
+  if (!write_ && request_end > dio_->file_size_) {
+    // The blocks behind the one that holds the end belong to somebody else.
+    end_ = std::min(request_end,
+                    AlignUp(dio_->file_size_, geometry_.logical_block_bytes));
   }
+  if (write_ && request_.write_mode == WriteMode::kOverwriteOnly &&
+      end_ > dio_->file_size_) {
+    return Fail(EAGAIN);
+  }
+  dio_->needs_flush_ =
+      write_ && request_.durability != Durability::kNone &&
+      (request_.durability == Durability::kFlush || !dio_->device_->CanFua());
+  return true;
+}
+
+bool DioSubmit::CheckAlignment() const {
+  if (!IsAligned(request_.offset, geometry_.offset_align_bytes)) return false;
   for (int i = 0; i < request_.segment_count; ++i) {
     const iovec& segment = request_.segments[i];
     if (segment.iov_len == 0) continue;
     if (!IsAligned(segment.iov_base, geometry_.memory_align_bytes) ||
         !IsAligned(segment.iov_len, geometry_.offset_align_bytes)) {
-      return Fail(EINVAL);
+      return false;
     }
-  }
-  position_ = request_.offset;
-  end_ = request_end;
-  dio_->bytes_ = total;
-  if (read && request_end > request_.file_size) {
-    // The blocks behind the one that holds the end belong to somebody else.
-    end_ = std::min(request_end,
-                    AlignUp(request_.file_size, geometry_.logical_block_bytes));
-    dio_->bytes_ = request_.file_size - request_.offset;
   }
   return true;
 }
 
-bool DioSubmit::WalkSegment(char* memory, uint64_t length) {
-  const bool write = request_.direction == IoDirection::kWrite;
-  length = std::min(length, end_ - position_);
-  while (length > 0) {
-    if (position_ >= mapping_end_ && !MapMore()) return false;
-    const uint64_t section = std::min(length, mapping_end_ - position_);
-    if (mapping_.state == BlockState::kMapped || write) {
-      if (!AddSection(DeviceOffset(position_), memory, section)) return false;
+// Moves what the current mapping covers of the request.
+bool DioSubmit::WalkMapping() {
+  const uint64_t stop = std::min(end_, mapping_end_);
+  const bool on_device = mapping_.state == BlockState::kMapped || write_;
+  while (position_ < stop) {
+    const iovec piece = cursor_.Next(stop - position_);
+    char* const memory = static_cast<char*>(piece.iov_base);
+    if (on_device) {
+      if (!AddSection(position_, memory, piece.iov_len)) return false;
     } else {
-      std::memset(memory, 0, section);
+      std::memset(memory, 0, piece.iov_len);
     }
-    memory += section;
-    length -= section;
-    position_ += section;
-    if (position_ == mapping_end_ && mapping_.boundary) {
-      SendBio();
-      plug_->Finish();
-    }
+    position_ += piece.iov_len;
+    dio_->bytes_ += piece.iov_len;
+  }
+  if (position_ == mapping_end_ && mapping_.boundary) {
+    SendBio();
+    plug_->Finish();
   }
   return true;
 }
 
-// Asks the mapper for the blocks from position_ on and checks its answer.
+// Asks the mapper for the blocks from position_ on.
 bool DioSubmit::MapMore() {
-  // A bio may have failed meanwhile; then nothing more is started.
-  if (Failed()) return false;
-  const bool write = request_.direction == IoDirection::kWrite;
+  // A bio may have failed meanwhile; then nothing more is started, and the
+  // mapper is left alone.
+  if (BioFailed()) return false;
+  if (!AskMapper()) return false;
+  if (!write_) return true;
+  return CheckWritable() && ZeroHead();
+}
+
+bool DioSubmit::AskMapper() {
   const uint64_t block_bytes = request_.block_bytes;
   const uint64_t first = position_ / block_bytes;
-  const uint64_t count = DivideRoundUp(end_, block_bytes) - first;
-  mapping_ = BlockMapping();
-  const Result result =
-      request_.mapper->GetBlocks(first, count, write, &mapping_);
-  if (!result.ok()) return Fail(result.error());
-  if (mapping_.count < 1 || mapping_.count > count) return Fail(EIO);
-  switch (mapping_.state) {
-    case BlockState::kHole:
-      // Nowhere to put it: the caller allocates, or finishes in another way.
-      if (write) return Fail(ENOTBLK);
+  uint64_t count = DivideRoundUp(end_, block_bytes) - first;
+  bool create = write_;
+  switch (request_.write_mode) {
+    case WriteMode::kAllocate:
       break;
-    case BlockState::kMapped:
-    case BlockState::kUnwritten:
-    case BlockState::kNew: {
-      const uint64_t device_blocks = geometry_.device_bytes / block_bytes;
-      if (mapping_.device_block >= device_blocks ||
-          mapping_.count > device_blocks - mapping_.device_block) {
-        return Fail(EIO);
+    case WriteMode::kOverwriteOnly:
+      create = false;
+      break;
+    case WriteMode::kSkipHoles:
+      if (write_ && InsideFile(first)) {
+        create = false;
+        const uint64_t inside =
+            (dio_->file_size_ - 1) / block_bytes + 1 - first;
+        count = std::min(count, inside);
       }
       break;
-    }
-    default:
-      return Fail(EIO);
   }
+  mapping_ = BlockMapping();
+  const Result result =
+      request_.mapper->GetBlocks(first, count, create, &mapping_);
+  if (!result.ok()) return Fail(result.error());
+  if (mapping_.reservation != 0) dio_->AddReservation(mapping_.reservation);
   mapping_start_ = first * block_bytes;
-  mapping_end_ = mapping_start_ + mapping_.count * block_bytes;
-  return !write || ZeroHead();
+  mapping_end_ = mapping_start_;
+  if (!CheckMapping(count)) return Fail(EIO);
+  mapping_end_ += mapping_.count * block_bytes;
+  return true;
+}
+
+bool DioSubmit::CheckMapping(uint64_t count) {
+  if (mapping_.count < 1 || mapping_.count > count) return false;
+  if (mapping_.state == BlockState::kHole) return true;
+  if (mapping_.state > BlockState::kNew) return false;
+  const uint64_t device_blocks = geometry_.device_bytes / request_.block_bytes;
+  return mapping_.device_block < device_blocks &&
+         mapping_.count <= device_blocks - mapping_.device_block;
+}
+
+// What a write may do with the current mapping.
+bool DioSubmit::CheckWritable() {
+  if (mapping_.state == BlockState::kMapped) return true;
+  if (request_.write_mode == WriteMode::kOverwriteOnly) return Fail(EAGAIN);
+  if (mapping_.state == BlockState::kHole) {
+    // Nowhere to put it: the caller allocates, or finishes in another way.
+    dio_->fallback_ = true;
+    return false;
+  }
+  // Metadata will have to follow, so writing through would not be enough.
+  if (request_.durability != Durability::kNone) dio_->needs_flush_ = true;
+  return true;
 }
 
 // Queues `length` bytes for the device, in the current bio where they follow
-// it. In a file they follow by construction: a walk goes in file order.
-bool DioSubmit::AddSection(uint64_t device_offset, char* memory,
-                           uint64_t length) {
+// it.
+bool DioSubmit::AddSection(uint64_t position, char* memory, uint64_t length) {
   while (length > 0) {
-    if (bio_ != nullptr && bio_->device_end() != device_offset) SendBio();
     const bool fresh = bio_ == nullptr;
-    if (fresh) NewBio(device_offset);
-    const uint32_t taken = bio_->Append(
-        memory, static_cast<uint32_t>(std::min(length, kMaxAppendBytes)));
+    if (fresh) NewBio(position);
+    const uint32_t taken = bio_->TryAppend(
+        position, DeviceOffset(position), memory,
+        static_cast<uint32_t>(std::min(length, kMaxAppendBytes)));
     if (taken == 0) {
       SendBio();
       // A geometry without room for a single block.
       if (fresh) return Fail(EIO);
       continue;
     }
-    device_offset += taken;
+    position += taken;
     memory += taken;
     length -= taken;
   }
   return true;
 }
 
-bool DioSubmit::AddZeros(uint64_t device_offset, uint64_t length) {
+bool DioSubmit::AddZeros(uint64_t position, uint64_t length) {
+  dio_->device_->stats().padding_bytes.fetch_add(length,
+                                                 std::memory_order_relaxed);
   while (length > 0) {
     const uint64_t piece = std::min<uint64_t>(length, kZeroBytes);
-    if (!AddSection(device_offset, const_cast<char*>(kZeros), piece)) {
-      return false;
-    }
-    device_offset += piece;
+    if (!AddSection(position, const_cast<char*>(kZeros), piece)) return false;
+    position += piece;
     length -= piece;
   }
   return true;
@@ -189,19 +222,25 @@ bool DioSubmit::AddZeros(uint64_t device_offset, uint64_t length) {
 // owner left there.
 bool DioSubmit::ZeroHead() {
   // Only the first mapping of a request starts in the middle of a block.
-  if (mapping_.state == BlockState::kMapped) return true;
-  return AddZeros(DeviceOffset(mapping_start_), position_ - mapping_start_);
+  const uint64_t head = position_ - mapping_start_;
+  if (mapping_.state == BlockState::kMapped || head == 0) return true;
+  return AddZeros(mapping_start_, head);
 }
 
 void DioSubmit::ZeroTail() {
   const uint64_t tail = AlignUp(end_, request_.block_bytes) - end_;
-  if (request_.direction == IoDirection::kRead || tail == 0) return;
+  if (!write_ || tail == 0) return;
   // A block written before holds good bytes behind the request, but only up to
   // the end of the file.
-  if (mapping_.state == BlockState::kMapped && end_ < request_.file_size) {
+  if (mapping_.state == BlockState::kMapped && end_ < dio_->file_size_) {
     return;
   }
-  AddZeros(DeviceOffset(end_), tail);
+  (void)AddZeros(end_, tail);
+}
+
+bool DioSubmit::InsideFile(uint64_t block) const {
+  return dio_->file_size_ > 0 &&
+         block <= (dio_->file_size_ - 1) / request_.block_bytes;
 }
 
 uint64_t DioSubmit::DeviceOffset(uint64_t position) const {
@@ -209,20 +248,29 @@ uint64_t DioSubmit::DeviceOffset(uint64_t position) const {
          (position - mapping_start_);
 }
 
-void DioSubmit::NewBio(uint64_t device_offset) {
-  bio_ = BioPool::Get();
+void DioSubmit::NewBio(uint64_t position) {
+  BioHead head;
+  head.dio = dio_;
+  head.direction = request_.direction;
+  head.io_class = request_.io_class;
+  head.ioprio = request_.ioprio;
+  head.fua =
+      write_ && request_.durability == Durability::kFua && !dio_->needs_flush_;
+  head.file_offset = position;
+  head.device_offset = DeviceOffset(position);
+  head.max_bytes = geometry_.MaxBioBytesAt(head.device_offset);
   // Zeros around a partial block shall not cost a second request.
-  const bool may_pad = request_.direction == IoDirection::kWrite &&
-                       request_.block_bytes > geometry_.logical_block_bytes;
-  bio_->Reset(dio_, request_.direction, request_.io_class, device_offset,
-              geometry_.MaxBioBytesAt(device_offset),
-              geometry_.max_bio_segments + (may_pad ? 2 : 0));
+  const bool may_pad =
+      write_ && request_.block_bytes > geometry_.logical_block_bytes;
+  head.max_segments = geometry_.max_bio_segments + (may_pad ? 2 : 0);
+  bio_ = dio_->device_->GetBio(plug_);
+  bio_->Reset(head);
 }
 
 void DioSubmit::SendBio() {
   if (bio_ == nullptr) return;
   if (bio_->bytes() == 0) {
-    BioPool::Put(bio_);
+    dio_->device_->PutBio(bio_);
   } else {
     dio_->Ref();
     plug_->Add(bio_);
@@ -231,12 +279,13 @@ void DioSubmit::SendBio() {
 }
 
 bool DioSubmit::Fail(int error) {
-  dio_->SetError(error);
+  dio_->submit_error_ = error;
   return false;
 }
 
-bool DioSubmit::Failed() const {
-  return dio_->error_.load(std::memory_order_relaxed) != 0;
+bool DioSubmit::BioFailed() const {
+  return dio_->io_error_.load(std::memory_order_relaxed) != 0 ||
+         dio_->source_error_.load(std::memory_order_relaxed) != 0;
 }
 
 }  // namespace diofs

@@ -5,6 +5,7 @@
 
 #include "dio/dio.h"
 #include "dio/geometry.h"
+#include "dio/iov_cursor.h"
 
 namespace diofs {
 
@@ -20,29 +21,39 @@ class DioSubmit {
  public:
   DioSubmit(Dio* dio, const DioRequest& request, Plug* plug);
 
-  // Queues the whole request. The Dio's error_ tells what went wrong.
+  // Queues the whole request. What went wrong is left in the Dio.
   void Walk();
 
  private:
   bool CheckRequest();
-  bool WalkSegment(char* memory, uint64_t length);
+  bool CheckAlignment() const;
+  // The parts of the walk: false where it ends early.
+  bool WalkMapping();
   bool MapMore();
-  bool AddSection(uint64_t device_offset, char* memory, uint64_t length);
-  bool AddZeros(uint64_t device_offset, uint64_t length);
+  bool AskMapper();
+  bool CheckMapping(uint64_t count);
+  bool CheckWritable();
+  bool AddSection(uint64_t position, char* memory, uint64_t length);
+  bool AddZeros(uint64_t position, uint64_t length);
   bool ZeroHead();
   void ZeroTail();
+  // The file block that holds the last byte; none for an empty file.
+  bool InsideFile(uint64_t block) const;
   // Where file byte `position` of the current mapping lies on the device.
   uint64_t DeviceOffset(uint64_t position) const;
-  void NewBio(uint64_t device_offset);
+  void NewBio(uint64_t position);
   void SendBio();
-  // Records the error; false, for a return statement.
+  // Notes the walk's error; false, for a return statement.
   bool Fail(int error);
-  bool Failed() const;
+  // A bio of this request has failed already.
+  bool BioFailed() const;
 
   Dio* const dio_;
   const DioRequest& request_;
   const Geometry& geometry_;
   Plug* const plug_;
+  const bool write_;
+  IovCursor cursor_;
   // File position in bytes and where the request ends (reads: cut at the block
   // that holds the end of the file).
   uint64_t position_ = 0;

@@ -23,6 +23,9 @@ class FlushEpoch {
   // A write has completed: the next flush has something to do.
   void MarkDirty() { dirty_.store(true, std::memory_order_release); }
 
+  // What another process wrote before is not known here: who relies on it being
+  // durable writes something first, as a mount does.
+  //
   // Returns when a flush that started after this call has finished, or at once
   // when nothing was written since the last one. `flush` runs on the calling
   // thread or on a concurrent caller's. The first failure is returned to its

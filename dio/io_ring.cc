@@ -1,12 +1,14 @@
 #include "dio/io_ring.h"
 
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 
-#include "dio/dio.h"
+#include "dio/buffer_pool.h"
 
 namespace diofs {
 namespace {
@@ -20,31 +22,44 @@ constexpr unsigned kReapBatch = 64;
 constexpr unsigned kNeededFeatures =
     IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_RW_CUR_POS;
 
-void Prepare(io_uring_sqe* sqe, int fd, Bio* bio) {
-  const iovec* const segments = bio->segments();
-  const uint32_t count = bio->segment_count();
-  const uint64_t offset = bio->device_offset();
-  if (bio->direction() == IoDirection::kRead) {
-    if (count == 1) {
-      io_uring_prep_read(sqe, fd, segments->iov_base, bio->bytes(), offset);
-    } else {
-      io_uring_prep_readv(sqe, fd, segments, count, offset);
-    }
-  } else {
-    if (count == 1) {
-      io_uring_prep_write(sqe, fd, segments->iov_base, bio->bytes(), offset);
-    } else {
-      io_uring_prep_writev(sqe, fd, segments, count, offset);
-    }
-  }
-  io_uring_sqe_set_data(sqe, bio);
+// Newer than liburing 2.3's header; from linux/io_uring.h and linux/blkdev.h.
+// IORING_REGISTER_CLONE_BUFFERS, Linux 6.12.
+constexpr unsigned kRegisterCloneBuffers = 30;
+struct CloneBuffers {
+  uint32_t source_fd;
+  uint32_t flags;
+  uint32_t source_offset;
+  uint32_t target_offset;
+  uint32_t count;  // 0: all
+  uint32_t padding[3];
+};
+static_assert(sizeof(CloneBuffers) == 32);
+// BLOCK_URING_CMD_DISCARD, Linux 6.12: _IO(0x12, 0).
+constexpr uint32_t kBlockUringCmdDiscard = 0x12 << 8;
+
+// user_data of what is no bio: a RingCall with the lowest bit set.
+constexpr uintptr_t kCallTag = 1;
+struct RingCall {
+  int result = 0;
+  std::atomic<bool> done{false};
+};
+
+std::string MebiBytes(size_t bytes) {
+  return std::to_string(bytes >> 20) + " MiB";
 }
 
 }  // namespace
 
-Result IoRing::Create(int fd, unsigned entries, CompleteFn complete,
+struct IoRing::Waiter {
+  const std::function<bool()>* done;
+  Waiter* next = nullptr;
+  bool woken = false;
+  std::condition_variable wake = {};
+};
+
+Result IoRing::Create(int fd, unsigned entries, const IoRing* sibling,
                       std::unique_ptr<IoRing>* ring) {
-  std::unique_ptr<IoRing> made(new IoRing(fd, std::move(complete)));
+  std::unique_ptr<IoRing> made(new IoRing(fd));
   io_uring_params params = {};
   int error = io_uring_queue_init_params(entries, &made->ring_, &params);
   if (error < 0) return Result::Error(-error, "io_uring_setup");
@@ -56,6 +71,8 @@ Result IoRing::Create(int fd, unsigned entries, CompleteFn complete,
   error = io_uring_ring_dontfork(&made->ring_);
   if (error < 0) return Result::Error(-error, "io_uring_ring_dontfork");
   made->max_in_flight_ = params.cq_entries;
+  made->RegisterFile();
+  made->RegisterBuffers(sibling);
   *ring = std::move(made);
   return Result::Ok();
 }
@@ -63,7 +80,106 @@ Result IoRing::Create(int fd, unsigned entries, CompleteFn complete,
 IoRing::~IoRing() {
   // In a forked child the queues are not mapped. Their descriptor is left to
   // exec or exit.
-  if (made_ && !fork_guard_.Crossed()) io_uring_queue_exit(&ring_);
+  if (!made_ || fork_guard_.Crossed()) return;
+  // Now, not when the kernel gets round to it: the device's claim is to end
+  // when its descriptor is closed.
+  if (fixed_file_) (void)io_uring_unregister_files(&ring_);
+  io_uring_queue_exit(&ring_);
+}
+
+// Saves the kernel looking up the file with each request.
+void IoRing::RegisterFile() {
+  fixed_file_ = io_uring_register_files(&ring_, &fd_, 1) == 0;
+}
+
+void IoRing::RegisterBuffers(const IoRing* sibling) {
+  const BufferArena& arena = BufferPool::arena();
+  if (sibling != nullptr && sibling->fixed_bytes_ > 0) {
+    // Pinned and charged once, however many rings there are.
+    CloneBuffers clone = {};
+    clone.source_fd = static_cast<uint32_t>(sibling->ring_.ring_fd);
+    if (syscall(__NR_io_uring_register, ring_.ring_fd, kRegisterCloneBuffers,
+                &clone, 1) == 0) {
+      fixed_base_ = sibling->fixed_base_;
+      fixed_bytes_ = sibling->fixed_bytes_;
+      return;
+    }
+  }
+  int error = 0;
+  for (size_t bytes = arena.bytes(); bytes >= BufferArena::kMaxBytes;
+       bytes /= 2) {
+    const iovec region = {arena.base(), bytes};
+    error = -io_uring_register_buffers(&ring_, &region, 1);
+    if (error == 0) {
+      fixed_base_ = arena.base();
+      fixed_bytes_ = bytes;
+      break;
+    }
+  }
+  if (fixed_bytes_ == arena.bytes()) return;
+  note_ = "io_uring has " +
+          (fixed_bytes_ > 0 ? MebiBytes(fixed_bytes_) + " of " : "none of ") +
+          MebiBytes(arena.bytes()) + " of buffers registered" +
+          (error == 0 ? "" : " (" + Result::Error(error).ToString() + ")") +
+          "; raise RLIMIT_MEMLOCK";
+}
+
+bool IoRing::IsFixed(const Bio& bio) const {
+  if (bio.segment_count() != 1) return false;
+  const auto distance = reinterpret_cast<uintptr_t>(bio.segments()->iov_base) -
+                        reinterpret_cast<uintptr_t>(fixed_base_);
+  return distance < fixed_bytes_ && bio.bytes() <= fixed_bytes_ - distance;
+}
+
+void IoRing::Prepare(io_uring_sqe* sqe, Bio* bio) {
+  const iovec* const segments = bio->segments();
+  const uint32_t count = bio->segment_count();
+  const uint64_t offset = bio->device_offset();
+  const int file = fixed_file_ ? 0 : fd_;
+  const bool fixed = IsFixed(*bio);
+  if (bio->direction() == IoDirection::kRead) {
+    if (fixed) {
+      io_uring_prep_read_fixed(sqe, file, segments->iov_base, bio->bytes(),
+                               offset, 0);
+    } else if (count == 1) {
+      io_uring_prep_read(sqe, file, segments->iov_base, bio->bytes(), offset);
+    } else {
+      io_uring_prep_readv(sqe, file, segments, count, offset);
+    }
+  } else {
+    if (fixed) {
+      io_uring_prep_write_fixed(sqe, file, segments->iov_base, bio->bytes(),
+                                offset, 0);
+    } else if (count == 1) {
+      io_uring_prep_write(sqe, file, segments->iov_base, bio->bytes(), offset);
+    } else {
+      io_uring_prep_writev(sqe, file, segments, count, offset);
+    }
+    if (bio->fua()) sqe->rw_flags = RWF_DSYNC;
+  }
+  sqe->ioprio = bio->ioprio();
+  if (fixed_file_) sqe->flags |= IOSQE_FIXED_FILE;
+  io_uring_sqe_set_data(sqe, bio);
+}
+
+template <typename PrepareFn>
+unsigned IoRing::SubmitQueued(unsigned count, unsigned* enters,
+                              const PrepareFn& prepare) {
+  // All that was queued before has been submitted, so completions come and make
+  // room.
+  if (in_flight() >= max_in_flight_) {
+    WaitUntil([this] { return in_flight() < max_in_flight_; });
+  }
+  count = std::min(
+      {count, max_in_flight_ - in_flight(), io_uring_sq_space_left(&ring_)});
+  for (unsigned i = 0; i < count; ++i) prepare(i, io_uring_get_sqe(&ring_));
+  // Before the kernel can complete one. The reaper's load of it orders what
+  // this thread did with the bios before what is done with them there: the road
+  // through the kernel is none that the memory model knows.
+  in_flight_.fetch_add(count, std::memory_order_release);
+  const unsigned taken = Enter(count, enters);
+  in_flight_.fetch_sub(count - taken, std::memory_order_release);
+  return taken;
 }
 
 unsigned IoRing::Submit(Bio* const* bios, size_t count) {
@@ -72,30 +188,35 @@ unsigned IoRing::Submit(Bio* const* bios, size_t count) {
   {
     const std::lock_guard<std::mutex> lock(submit_mutex_);
     while (next < count && usable()) {
-      // All that was queued before has been submitted, so completions come and
-      // make room.
-      WaitUntil([this] { return in_flight() < max_in_flight_; });
-      const auto room = static_cast<unsigned>(
-          std::min<size_t>({count - next, max_in_flight_ - in_flight(),
-                            io_uring_sq_space_left(&ring_)}));
-      Queue(bios + next, room);
-      // Before the kernel can complete one. The reaper's load of it orders what
-      // this thread did with the bios before what is done with them there: the
-      // road through the kernel is none that the memory model knows.
-      in_flight_.fetch_add(room, std::memory_order_release);
-      const unsigned taken = Enter(room, &enters);
-      in_flight_.fetch_sub(room - taken, std::memory_order_release);
-      next += taken;
+      next += SubmitQueued(
+          static_cast<unsigned>(count - next), &enters,
+          [&](unsigned i, io_uring_sqe* sqe) { Prepare(sqe, bios[next + i]); });
     }
   }
   for (; next < count; ++next) complete_(bios[next], -EAGAIN);
   return enters;
 }
 
-void IoRing::Queue(Bio* const* bios, unsigned count) {
-  for (unsigned i = 0; i < count; ++i) {
-    Prepare(io_uring_get_sqe(&ring_), fd_, bios[i]);
+Result IoRing::Discard(uint64_t offset, uint64_t bytes) {
+  RingCall call;
+  {
+    const std::lock_guard<std::mutex> lock(submit_mutex_);
+    unsigned enters = 0;
+    const auto prepare = [&](unsigned, io_uring_sqe* sqe) {
+      io_uring_prep_rw(IORING_OP_URING_CMD, sqe, fixed_file_ ? 0 : fd_, nullptr,
+                       0, 0);
+      sqe->cmd_op = kBlockUringCmdDiscard;
+      sqe->addr = offset;
+      sqe->addr3 = bytes;
+      if (fixed_file_) sqe->flags |= IOSQE_FIXED_FILE;
+      sqe->user_data = reinterpret_cast<uintptr_t>(&call) | kCallTag;
+    };
+    if (!usable() || SubmitQueued(1, &enters, prepare) == 0) {
+      return Result::Error(EOPNOTSUPP);
+    }
   }
+  WaitUntil([&] { return call.done.load(std::memory_order_acquire); });
+  return call.result < 0 ? Result::Error(-call.result) : Result::Ok();
 }
 
 unsigned IoRing::Enter(unsigned count, unsigned* enters) {
@@ -124,21 +245,41 @@ unsigned IoRing::Enter(unsigned count, unsigned* enters) {
 
 void IoRing::WaitUntil(const std::function<bool()>& done) {
   std::unique_lock<std::mutex> lock(reap_mutex_);
-  // A completion by another reaper is followed by its notification under the
-  // mutex, so it cannot fall between the check and the sleep.
   while (!done()) {
     if (reaping_) {
-      reaped_condition_.Wait(&lock);
+      // A completion is followed by a look at the waiters under the mutex, so
+      // it cannot fall between the check and the sleep.
+      Waiter self{&done};
+      Waiter** last = &waiters_;
+      while (*last != nullptr) last = &(*last)->next;
+      *last = &self;
+      self.wake.wait(lock, [&] { return self.woken; });
       continue;
     }
     reaping_ = true;
-    lock.unlock();
-    ReapAsReaper(true);
-    lock.lock();
-    // Given up after every batch: this thread takes the role again unless it
-    // is done, and those that are done wake up.
+    while (!done()) {
+      lock.unlock();
+      ReapAsReaper(true);
+      lock.lock();
+      WakeWaiters(false);
+    }
     reaping_ = false;
-    reaped_condition_.NotifyAll();
+  }
+  // Also where the role was offered to this thread and it had no use for it.
+  if (!reaping_) WakeWaiters(true);
+}
+
+void IoRing::WakeWaiters(bool hand_on) {
+  for (Waiter** next = &waiters_; *next != nullptr;) {
+    Waiter* const waiter = *next;
+    const bool heir = hand_on && std::exchange(hand_on, false);
+    if (!heir && !(*waiter->done)()) {
+      next = &waiter->next;
+      continue;
+    }
+    *next = waiter->next;
+    waiter->woken = true;
+    waiter->wake.notify_one();
   }
 }
 
@@ -156,7 +297,7 @@ void IoRing::Reap() {
   } while (count == kReapBatch && reaped < max_in_flight_);
   lock.lock();
   reaping_ = false;
-  reaped_condition_.NotifyAll();
+  WakeWaiters(true);
 }
 
 unsigned IoRing::ReapAsReaper(bool block) {
@@ -168,36 +309,52 @@ unsigned IoRing::ReapAsReaper(bool block) {
     if (result < 0 && result != -EINTR) sched_yield();
   }
   std::array<io_uring_cqe*, kReapBatch> cqes;
-  std::array<std::pair<Bio*, int>, kReapBatch> completions;
+  std::array<std::pair<uint64_t, int>, kReapBatch> completions;
   const unsigned count =
       io_uring_peek_batch_cqe(&ring_, cqes.data(), kReapBatch);
   for (unsigned i = 0; i < count; ++i) {
-    completions[i] = {static_cast<Bio*>(io_uring_cqe_get_data(cqes[i])),
-                      cqes[i]->res};
+    completions[i] = {cqes[i]->user_data, cqes[i]->res};
   }
   io_uring_cq_advance(&ring_, count);
-  // Pairs with the release in Submit.
+  // Pairs with the release in SubmitQueued.
   in_flight_.load(std::memory_order_acquire);
   for (unsigned i = 0; i < count; ++i) {
-    complete_(completions[i].first, completions[i].second);
+    const auto [user_data, result] = completions[i];
+    if ((user_data & kCallTag) == 0) {
+      complete_(reinterpret_cast<Bio*>(user_data), result);
+      continue;
+    }
+    auto* const call = reinterpret_cast<RingCall*>(user_data - kCallTag);
+    call->result = result;
+    call->done.store(true, std::memory_order_release);
   }
   in_flight_.fetch_sub(count, std::memory_order_release);
   return count;
 }
 
+void RingPool::Adopt(std::unique_ptr<IoRing> ring) {
+  ring->set_complete(complete_);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  rings_.push_back(std::move(ring));
+}
+
 IoRing* RingPool::Pick() {
   const std::lock_guard<std::mutex> lock(mutex_);
   IoRing* best = nullptr;
+  unsigned usable = 0;
   for (const auto& ring : rings_) {
     if (!ring->usable()) continue;
+    ++usable;
     if (best == nullptr || ring->in_flight() < best->in_flight()) {
       best = ring.get();
     }
   }
   if (best != nullptr && best->in_flight() == 0) return best;
-  if (!exhausted_ && rings_.size() < kMaxRings) {
+  if (!exhausted_ && usable < kMaxRings && rings_.size() < kMaxRingsMade) {
     std::unique_ptr<IoRing> ring;
-    if (IoRing::Create(fd_, kEntries, complete_, &ring).ok()) {
+    const IoRing* const sibling = rings_.empty() ? nullptr : rings_[0].get();
+    if (IoRing::Create(fd_, kEntries, sibling, &ring).ok()) {
+      ring->set_complete(complete_);
       rings_.push_back(std::move(ring));
       return rings_.back().get();
     }
@@ -207,8 +364,8 @@ IoRing* RingPool::Pick() {
 }
 
 void RingPool::ReapAll() {
-  // Rings are only ever added, up to kMaxRings; so their addresses stay.
-  std::array<IoRing*, kMaxRings> rings;
+  // Rings are only ever added, up to kMaxRingsMade; so their addresses stay.
+  std::array<IoRing*, kMaxRingsMade> rings;
   size_t count = 0;
   {
     const std::lock_guard<std::mutex> lock(mutex_);

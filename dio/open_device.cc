@@ -19,6 +19,7 @@
 
 #include "dio/geometry.h"
 #include "dio/sync_device.h"
+#include "dio/threads_device.h"
 #include "dio/uring_device.h"
 
 namespace diofs {
@@ -230,25 +231,37 @@ void Log(const OpenDeviceOptions& options, const std::string& line) {
   if (options.log) options.log(line);
 }
 
+// What one system call moves is split by the kernel; the limit that matters is
+// that of rings, which hand what they would have to split to a kernel thread.
+Geometry WithoutRings(Geometry geometry) {
+  geometry.max_bio_bytes = std::max(geometry.max_bio_bytes, 1U << 20);
+  return geometry;
+}
+
 // Takes `fd`.
 std::unique_ptr<BlockDevice> MakeDevice(const std::string& path,
                                         const OpenDeviceOptions& options,
                                         const Geometry& geometry, int fd) {
-  bool uring = options.backend != Backend::kSync;
+  if (options.backend == Backend::kSync) {
+    return std::make_unique<SyncDevice>(path, WithoutRings(geometry), fd);
+  }
   if (options.backend == Backend::kAuto && !geometry.nowait) {
-    uring = false;
     Log(options, path +
-                     ": cannot issue requests without blocking; using preadv2 "
-                     "instead of io_uring");
-  }
-  std::unique_ptr<BlockDevice> device;
-  if (uring) {
-    const Result result = UringDevice::Create(path, geometry, fd, &device);
-    if (result.ok()) return device;
+                     ": cannot issue requests without blocking; using a pool "
+                     "of threads instead of io_uring");
+  } else if (options.backend != Backend::kThreads) {
+    std::unique_ptr<BlockDevice> device;
+    std::string note;
+    const Result result =
+        UringDevice::Create(path, geometry, fd, &device, &note);
+    if (result.ok()) {
+      if (!note.empty()) Log(options, path + ": " + note);
+      return device;
+    }
     Log(options, path + ": io_uring is not available (" + result.ToString() +
-                     "); using preadv2");
+                     "); using a pool of threads");
   }
-  return std::make_unique<SyncDevice>(path, geometry, fd);
+  return std::make_unique<ThreadsDevice>(path, WithoutRings(geometry), fd);
 }
 
 // Makes the name of a new file durable.

@@ -11,7 +11,7 @@
 
 namespace diofs {
 
-enum class Backend : uint8_t { kAuto, kUring, kSync };
+enum class Backend : uint8_t { kAuto, kUring, kThreads, kSync };
 
 struct OpenDeviceOptions {
   bool read_only = false;
@@ -41,8 +41,8 @@ Result IdentifyDevice(const std::string& path, DeviceIdentity* identity);
 // O_DIRECT, locked for this process: flock on the very descriptor that carries
 // the I/O, exclusive for writing and shared for reading, and O_EXCL on a block
 // device. EBUSY names the holder's pid where /proc tells it. The backend is
-// probed; one that does not work here is replaced by the next (uring, sync) and
-// the reason logged.
+// probed; one that does not work here is replaced by the next (uring, threads,
+// sync) and the reason logged.
 Result OpenBlockDevice(const std::string& path,
                        const OpenDeviceOptions& options,
                        std::unique_ptr<BlockDevice>* device);

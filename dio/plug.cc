@@ -3,22 +3,19 @@
 #include "dio/block_device.h"
 
 namespace diofs {
-namespace {
-
-// What one ring takes in one io_uring_enter.
-constexpr size_t kMaxPluggedBios = 128;
-
-}  // namespace
 
 void Plug::Add(Bio* bio) {
-  bios_.push_back(bio);
-  if (bios_.size() >= kMaxPluggedBios) Finish();
+  bios_[count_++] = bio;
+  if (count_ < kMaxBios) return;
+  Finish();
+  // A long request must not pile up what has completed meanwhile.
+  device_->Poll();
 }
 
 void Plug::Finish() {
-  if (bios_.empty()) return;
-  device_->Submit(bios_.data(), bios_.size());
-  bios_.clear();
+  if (count_ == 0) return;
+  device_->Submit(bios_.data(), count_);
+  count_ = 0;
 }
 
 }  // namespace diofs

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 
 #include "dio/align.h"
 #include "dio/block_device.h"
@@ -49,10 +50,39 @@ Result ReadDirect(const ReadBatch::File& file, uint64_t offset, char* memory,
   Dio dio(file.device);
   {
     Plug plug(file.device);
-    dio.Submit(MakeRequest(file, offset, &segment, 1, false), &plug);
+    (void)dio.Submit(MakeRequest(file, offset, &segment, 1, false), &plug);
   }
   return dio.Wait();
 }
+
+bool Readable(const std::vector<BadRange>& bad, const ReadRange& range,
+              size_t bytes) {
+  return std::none_of(bad.begin(), bad.end(), [&](const BadRange& hole) {
+    return hole.file_offset < range.offset + bytes &&
+           range.offset < hole.file_offset + hole.bytes;
+  });
+}
+
+// A bounce buffer, counted while it is out.
+class Bounce {
+ public:
+  Bounce(BlockDevice* device, size_t bytes)
+      : device_(device), buffer_(BufferPool::Get(bytes)) {
+    device_->stats().bounces.fetch_add(1, std::memory_order_relaxed);
+  }
+  Bounce(const Bounce&) = delete;
+  Bounce& operator=(const Bounce&) = delete;
+  ~Bounce() {
+    device_->stats().bounces.fetch_sub(1, std::memory_order_relaxed);
+  }
+  explicit operator bool() const { return static_cast<bool>(buffer_); }
+  char* data() { return buffer_.data(); }
+  size_t size() const { return buffer_.size(); }
+
+ private:
+  BlockDevice* const device_;
+  AlignedBuffer buffer_;
+};
 
 }  // namespace
 
@@ -66,7 +96,7 @@ struct ReadBatch::Extent {
   size_t last = 0;
   bool direct = false;
   Result error;  // where it could not even be submitted
-  AlignedBuffer bounce;
+  std::optional<Bounce> bounce;
   // After the buffer: waits for the device before the buffer goes.
   Dio dio;
 };
@@ -150,12 +180,12 @@ void ReadBatch::SubmitExtent(const File& file, bool async, Extent* extent,
     return;
   }
   const size_t bytes = extent->end - extent->offset;
-  extent->bounce = BufferPool::Get(bytes);
-  if (!extent->bounce) {
+  extent->bounce.emplace(device_, bytes);
+  if (!*extent->bounce) {
     extent->error = Result::Error(ENOMEM, device_->name());
     return;
   }
-  const iovec segment = {extent->bounce.data(), bytes};
+  const iovec segment = {extent->bounce->data(), bytes};
   extent->dio.Submit(MakeRequest(file, extent->offset, &segment, 1, async),
                      plug);
 }
@@ -170,22 +200,33 @@ void ReadBatch::Wait() {
 
 void ReadBatch::Complete(Extent* extent) {
   const Result result = extent->error.ok() ? extent->dio.Wait() : extent->error;
-  const uint64_t end = extent->offset + result.bytes();
+  // Of neighbours that were read together only those fail that hold a block
+  // which cannot be read.
+  const std::vector<BadRange>& bad = extent->dio.unreadable();
+  const bool partly_read = !bad.empty();
+  const uint64_t end =
+      extent->offset +
+      (partly_read ? extent->end - extent->offset : result.bytes());
   for (size_t i = extent->first; i <= extent->last; ++i) {
     ReadRange* const range = sorted_[i];
-    if (!result.ok()) {
+    const size_t bytes =
+        InsideFile(range->offset, range->length, std::min(end, file_size_));
+    if (!result.ok() && !(partly_read && Readable(bad, *range, bytes))) {
       range->result = result;
       continue;
     }
-    const size_t bytes = InsideFile(range->offset, range->length, end);
     if (!extent->direct) {
       std::memcpy(range->memory,
-                  extent->bounce.data() + (range->offset - extent->offset),
+                  extent->bounce->data() + (range->offset - extent->offset),
                   bytes);
       device_->stats().bounced_bytes.fetch_add(bytes,
                                                std::memory_order_relaxed);
     }
     range->result = Result::Bytes(bytes);
+    // Short though the file goes on: there was no memory for more.
+    if (bytes < InsideFile(range->offset, range->length, file_size_)) {
+      range->result = Result::Error(EFAULT, device_->name());
+    }
   }
 }
 
@@ -207,8 +248,7 @@ Result ReadRangeNow(const ReadBatch::File& file, uint64_t offset, size_t length,
   const uint64_t end = offset + inside;
   const uint64_t blocks_bytes =
       AlignUp(end, block_bytes) - AlignDown(offset, block_bytes);
-  AlignedBuffer bounce =
-      BufferPool::Get(std::min(blocks_bytes, kBouncePieceBytes));
+  Bounce bounce(file.device, std::min(blocks_bytes, kBouncePieceBytes));
   if (!bounce) return Result::Error(ENOMEM, file.device->name());
   for (uint64_t position = offset; position < end;) {
     const uint64_t start = AlignDown(position, block_bytes);

@@ -15,6 +15,10 @@ class SyncDevice : public BlockDevice {
   ~SyncDevice() override;
 
   void Wait(Dio* dio) override;
+  int64_t MoveNow(Bio* bio) override;
+  // A synchronous write that asks for durability costs a flush of its own
+  // beside the write; a shared one is never worse.
+  bool CanFua() const override { return false; }
   const char* backend_name() const override { return "sync"; }
 
  protected:
@@ -22,17 +26,8 @@ class SyncDevice : public BlockDevice {
   void DoSubmit(Bio* const* bios, size_t count) override;
   Result DoFlush() override;
   Result DoDiscard(uint64_t offset, uint64_t bytes) override;
-  // Moves what is left of `bio`, on this thread, and ends it. Short transfers
-  // go on where they stopped; EINTR and EAGAIN are retried up to kMaxRetries.
-  void CompleteHere(Bio* bio);
-  // Counts `moved` bytes of a completion, down to a whole block.
-  void Advance(Bio* bio, uint32_t moved) const;
-  // Ends `bio` with all its bytes or -errno.
-  void Finish(Bio* bio, int64_t result);
 
  private:
-  static constexpr uint32_t kMaxRetries = 100;
-
   const int fd_;
 };
 

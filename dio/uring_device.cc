@@ -8,35 +8,45 @@
 namespace diofs {
 
 Result UringDevice::Create(std::string name, const Geometry& geometry, int fd,
-                           std::unique_ptr<BlockDevice>* device) {
-  // Tried before the device owns `fd`.
-  std::unique_ptr<IoRing> trial;
-  Result result = IoRing::Create(
-      fd, RingPool::kEntries, [](Bio*, int) {}, &trial);
+                           std::unique_ptr<BlockDevice>* device,
+                           std::string* note) {
+  // Made before the device owns `fd`.
+  std::unique_ptr<IoRing> first;
+  Result result = IoRing::Create(fd, RingPool::kEntries, nullptr, &first);
   if (!result.ok()) return result;
-  trial.reset();
-  device->reset(new UringDevice(std::move(name), geometry, fd));
+  *note = first->note();
+  std::unique_ptr<UringDevice> made(
+      new UringDevice(std::move(name), geometry, fd));
+  made->rings_.Adopt(std::move(first));
+  *device = std::move(made);
   return Result::Ok();
 }
 
 UringDevice::UringDevice(std::string name, const Geometry& geometry, int fd)
     : SyncDevice(std::move(name), geometry, fd),
-      rings_(fd, [this](Bio* bio, int result) { Complete(bio, result); }) {}
+      rings_(fd, [this](Bio* bio, int result) { Complete(bio, result); }),
+      ring_discard_(geometry.is_block_device) {}
 
 void UringDevice::DoSubmit(Bio* const* bios, size_t count) {
-  Dio* const only = count == 1 ? bios[0]->dio() : nullptr;
-  if (only != nullptr && !only->async_) return CompleteHere(bios[0]);
-
+  if (count == 1 && !bios[0]->dio()->async() && !bios[0]->fua() &&
+      bios[0]->ioprio() == 0) {
+    return SyncDevice::DoSubmit(bios, count);
+  }
   // One ring for the whole batch, and for what follows of a request that is
   // longer than one: its waiter looks in one place.
-  IoRing* ring = bios[0]->dio()->ring_;
+  IoRing* ring = bios[0]->dio()->ring();
   if (ring == nullptr) ring = rings_.Pick();
   if (ring == nullptr) return SyncDevice::DoSubmit(bios, count);
   size_t taken = 0;
+  uint64_t fixed = 0;
   for (; taken < count; ++taken) {
     Dio* const dio = bios[taken]->dio();
-    if (dio->ring_ == nullptr) dio->ring_ = ring;
-    if (dio->ring_ != ring) break;
+    if (dio->ring() == nullptr) dio->set_ring(ring);
+    if (dio->ring() != ring) break;
+    if (ring->IsFixed(*bios[taken])) ++fixed;
+  }
+  if (fixed > 0) {
+    stats().fixed_buffer_ios.fetch_add(fixed, std::memory_order_relaxed);
   }
   const unsigned enters = ring->Submit(bios, taken);
   stats().ring_submits.fetch_add(enters, std::memory_order_relaxed);
@@ -44,22 +54,28 @@ void UringDevice::DoSubmit(Bio* const* bios, size_t count) {
 }
 
 void UringDevice::Wait(Dio* dio) {
-  if (dio->ring_ == nullptr) return SyncDevice::Wait(dio);
-  dio->ring_->WaitUntil([dio] { return dio->done(); });
+  IoRing* const ring = dio->ring();
+  if (ring == nullptr) return SyncDevice::Wait(dio);
+  ring->WaitUntil([dio] { return dio->done(); });
 }
 
 void UringDevice::Poll() {
   if (!stale()) rings_.ReapAll();
 }
 
-void UringDevice::Complete(Bio* bio, int result) {
-  if (result > 0) {
-    Advance(bio, static_cast<uint32_t>(result));
-  } else if (result != 0 && result != -EAGAIN && result != -EINTR &&
-             result != -ECANCELED) {
-    return Finish(bio, result);
+Result UringDevice::DoDiscard(uint64_t offset, uint64_t bytes) {
+  if (ring_discard_.load(std::memory_order_relaxed)) {
+    IoRing* const ring = rings_.Pick();
+    const Result result = ring == nullptr ? Result::Error(EOPNOTSUPP)
+                                          : ring->Discard(offset, bytes);
+    if (result.ok()) return result;
+    // An older kernel, or a device that wants it the old way (zram).
+    if (result.error() != EOPNOTSUPP && result.error() != EINVAL) {
+      return result;
+    }
+    ring_discard_.store(false, std::memory_order_relaxed);
   }
-  CompleteHere(bio);
+  return SyncDevice::DoDiscard(offset, bytes);
 }
 
 }  // namespace diofs

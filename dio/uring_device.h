@@ -1,6 +1,7 @@
 #ifndef DIOFS_DIO_URING_DEVICE_H_
 #define DIOFS_DIO_URING_DEVICE_H_
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -9,29 +10,32 @@
 
 namespace diofs {
 
-// The io_uring backend. Batches of two or more bios, and asynchronous ones,
-// leave through a leased ring in one io_uring_enter; a lone synchronous bio is
-// moved by the calling thread, which costs the same and needs no ring. Flush
-// and discard are those of SyncDevice. Thread-safe.
+// The io_uring backend. Batches of two or more bios, asynchronous ones and
+// those a plain system call cannot express leave through a leased ring in one
+// io_uring_enter; any other lone bio is moved by the calling thread, which
+// costs the same and needs no ring. Thread-safe.
 class UringDevice final : public SyncDevice {
  public:
   // Fails, closing nothing, where io_uring is not to be had; `fd` is owned only
-  // on success.
+  // on success. *note is left empty, or says in one line what is not as good as
+  // it could be.
   static Result Create(std::string name, const Geometry& geometry, int fd,
-                       std::unique_ptr<BlockDevice>* device);
+                       std::unique_ptr<BlockDevice>* device, std::string* note);
 
   void Wait(Dio* dio) override;
   void Poll() override;
+  // Through a ring a durable write is one request, with FUA.
+  bool CanFua() const override { return geometry().fua; }
   const char* backend_name() const override { return "uring"; }
 
  private:
   UringDevice(std::string name, const Geometry& geometry, int fd);
   void DoSubmit(Bio* const* bios, size_t count) override;
-  // Runs on the reaping thread for each completion; finishes there, with plain
-  // system calls, what was cut short or not even tried.
-  void Complete(Bio* bio, int result);
+  Result DoDiscard(uint64_t offset, uint64_t bytes) override;
 
   RingPool rings_;
+  // BLOCK_URING_CMD_DISCARD (Linux 6.12) has not been refused yet.
+  std::atomic<bool> ring_discard_;
 };
 
 }  // namespace diofs

@@ -23,6 +23,17 @@ bool PromisesNothingBeforeSync(FileKind kind) {
   return kind == FileKind::kSst || kind == FileKind::kBlob;
 }
 
+// A write that stops at a hole is short: its extents are not what this writer
+// thinks they are.
+Result WholeWrite(Result result, uint64_t bytes) {
+  if (result.ok() && result.bytes() != bytes) {
+    return Result::Error(EIO, "only " + std::to_string(result.bytes()) +
+                                  " of " + std::to_string(bytes) +
+                                  " bytes have blocks to be written to");
+  }
+  return result;
+}
+
 }  // namespace
 
 // One write in flight, and the buffer it came from once the writer has done
@@ -215,7 +226,7 @@ Result FileWriter::WaitOldest() {
   const std::unique_ptr<Write> write = std::move(in_flight_.front());
   in_flight_.pop_front();
   in_flight_bytes_ -= write->segment.iov_len;
-  Result result = write->dio.Wait();
+  Result result = WholeWrite(write->dio.Wait(), write->segment.iov_len);
   if (!result.ok()) return Fail(std::move(result).With("write"));
   if (write->end > inode_->written_bytes) inode_->written_bytes = write->end;
   return Result::Ok();
@@ -405,7 +416,7 @@ Result FileWriter::OverwriteBlocks(uint64_t offset, const char* data,
   Plug plug(volume_->device());
   dio.Submit(request, &plug);
   plug.Finish();
-  return dio.Wait();
+  return WholeWrite(dio.Wait(), segment.iov_len);
 }
 
 }  // namespace diofs

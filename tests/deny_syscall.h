@@ -13,11 +13,10 @@
 namespace diofs {
 
 // From now on system call `number` fails with `error` in this process, as under
-// a container's seccomp profile; with `unless_second_is_zero` only where its
-// second argument is not 0. Cannot be undone: for child processes. False where
-// there is no seccomp.
-inline bool DenySyscall(int number, int error,
-                        bool unless_second_is_zero = false) {
+// a container's seccomp profile, where the lower half of its argument
+// `argument` (from 0) is not 0; with -1 always. Cannot be undone: for child
+// processes. False where there is no seccomp.
+inline bool DenySyscallWith(int number, int error, int argument) {
   const auto load = [](size_t offset) {
     return sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
                                 static_cast<uint32_t>(offset));
@@ -32,14 +31,21 @@ inline bool DenySyscall(int number, int error,
   sock_filter filter[] = {
       load(offsetof(seccomp_data, nr)),
       is(static_cast<uint32_t>(number), 0, 3),
-      load(offsetof(seccomp_data, args) + sizeof(uint64_t)),
-      is(0, unless_second_is_zero ? 1 : 0, 0),
+      load(offsetof(seccomp_data, args) +
+           sizeof(uint64_t) * static_cast<size_t>(argument < 0 ? 0 : argument)),
+      is(0, argument < 0 ? 0 : 1, 0),
       end(fail),
       end(SECCOMP_RET_ALLOW),
   };
   sock_fprog program = {static_cast<unsigned short>(std::size(filter)), filter};
   return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
          prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+// As above, whatever its arguments are, or unless the second one is 0.
+inline bool DenySyscall(int number, int error,
+                        bool unless_second_is_zero = false) {
+  return DenySyscallWith(number, error, unless_second_is_zero ? 1 : -1);
 }
 
 }  // namespace diofs

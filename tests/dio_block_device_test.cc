@@ -26,7 +26,7 @@ class BlockDeviceTest : public testing::Test {
         memory_(BufferPool::Get(2 << 20)) {
     std::memset(memory_.data(), 'm', memory_.size());
   }
-  ~BlockDeviceTest() override { EXPECT_EQ(0u, BioPool::in_use()); }
+  ~BlockDeviceTest() override { EXPECT_EQ(0u, device_.bios_in_use()); }
 
   SimDevice device_;
   AlignedBuffer memory_;
@@ -164,11 +164,15 @@ TEST_F(BlockDeviceTest, AFailedFlushStaysFailed) {
 }
 
 TEST_F(BlockDeviceTest, ErrorsNameDeviceAndPlace) {
-  device_.FailNth(SimOp::kRead, 1, ENODATA);
-  const Result result = device_.Read(4096, memory_.data(), 512, 0);
-  EXPECT_EQ(ENODATA, result.error());
-  EXPECT_EQ("sim: read of 512 bytes at 4096: No data available",
-            result.ToString());
+  device_.FailNth(SimOp::kRead, 1, ETIMEDOUT);
+  EXPECT_EQ("sim: read of 512 bytes at 4096: Connection timed out",
+            device_.Read(4096, memory_.data(), 512, 0).ToString());
+  // Of a bad block, where it is.
+  device_.SetUnreadable(4608, 512);
+  EXPECT_EQ(
+      "sim: unreadable block at 4608: read of 1024 bytes at 4096: "
+      "No data available",
+      device_.Read(4096, memory_.data(), 1024, 0).ToString());
 }
 
 TEST_F(BlockDeviceTest, DiscardIsCheckedToo) {

@@ -1,5 +1,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -9,8 +11,11 @@
 #include <vector>
 
 #include "dio/align.h"
+#include "dio/buffer_pool.h"
 #include "dio/geometry.h"
 #include "dio/open_device.h"
+#include "tests/child_process.h"
+#include "tests/deny_syscall.h"
 #include "tests/loop_device.h"
 #include "tests/temp_dir.h"
 
@@ -143,6 +148,59 @@ TEST_P(GeometryLoopTest, BlockDevice) {
   EXPECT_LE(geometry.memory_align_bytes, GetParam());
   EXPECT_LE(geometry.max_bio_bytes, 512u * 1024);
   EXPECT_GE(geometry.max_bio_segments, 1u);
+}
+
+// What statx tells of direct I/O, where it does; memory and offset may differ.
+TEST_P(GeometryLoopTest, AlignmentIsWhatStatxTells) {
+  const TempDir dir;
+  ASSERT_TRUE(CreateImageFile(dir.File("image"), 8 << 20, false).ok());
+  const LoopDevice loop(dir.File("image"), GetParam());
+  if (!loop.ok()) GTEST_SKIP() << "no loop device to be had";
+  for (const std::string& path : {loop.path(), dir.File("image")}) {
+    const int fd = open(path.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
+    ASSERT_GE(fd, 0);
+    Geometry geometry;
+    const Result result = Geometry::Probe(fd, &geometry);
+    ASSERT_TRUE(result.ok()) << result.ToString();
+#ifdef STATX_DIOALIGN
+    struct statx told = {};
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &told) == 0 &&
+        (told.stx_mask & STATX_DIOALIGN) != 0) {
+      EXPECT_EQ(told.stx_dio_mem_align, geometry.memory_align_bytes) << path;
+      EXPECT_EQ(told.stx_dio_offset_align, geometry.offset_align_bytes) << path;
+    }
+#endif
+    close(fd);
+  }
+}
+
+// A kernel that does not tell: the logical block size for both, on a device;
+// of a file, what it takes.
+TEST_P(GeometryLoopTest, WithoutStatxAlignmentIsTheLogicalBlock) {
+  const TempDir dir;
+  ASSERT_TRUE(CreateImageFile(dir.File("image"), 8 << 20, false).ok());
+  const LoopDevice loop(dir.File("image"), GetParam());
+  if (!loop.ok()) GTEST_SKIP() << "no loop device to be had";
+  ChildProcess child([&](const ChildProcess::Parent&) {
+    if (!DenySyscall(SYS_statx, ENOSYS)) return false;
+    Geometry geometry;
+    int fd = open(loop.path().c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
+    bool good = Geometry::Probe(fd, &geometry).ok() &&
+                geometry.logical_block_bytes == GetParam() &&
+                geometry.memory_align_bytes == GetParam() &&
+                geometry.offset_align_bytes == GetParam();
+    close(fd);
+    fd = open(dir.File("image").c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
+    AlignedBuffer memory = BufferPool::Get(4096);
+    const bool takes_512 = pread(fd, memory.data() + 512, 512, 512) == 512;
+    const uint32_t expected = takes_512 ? 512 : 4096;
+    good = good && Geometry::Probe(fd, &geometry).ok() &&
+           geometry.memory_align_bytes == expected &&
+           geometry.offset_align_bytes == expected;
+    close(fd);
+    return good;
+  });
+  EXPECT_EQ(0, child.Wait());
 }
 
 INSTANTIATE_TEST_SUITE_P(SectorSizes, GeometryLoopTest,

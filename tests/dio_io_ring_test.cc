@@ -5,7 +5,9 @@
 #include <atomic>
 #include <cerrno>
 #include <fstream>
+#include <set>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "dio/buffer_pool.h"
@@ -24,7 +26,7 @@ class IoRingTest : public testing::Test {
   IoRingTest() : memory_(BufferPool::Get(kBlock)) {}
   ~IoRingTest() override {
     if (fd_ >= 0) close(fd_);
-    EXPECT_EQ(0u, BioPool::in_use());
+    EXPECT_EQ(0u, pool_.in_use());
   }
 
   void SetUp() override {
@@ -34,16 +36,16 @@ class IoRingTest : public testing::Test {
     fd_ = open(path.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
     ASSERT_GE(fd_, 0);
     std::unique_ptr<IoRing> ring;
-    const Result result = IoRing::Create(
-        fd_, 8, [](Bio*, int) {}, &ring);
+    const Result result = IoRing::Create(fd_, 8, nullptr, &ring);
     if (!result.ok()) GTEST_SKIP() << result.ToString();
   }
 
   std::unique_ptr<IoRing> MakeRing(unsigned entries, IoRing::CompleteFn fn,
                                    int fd) {
     std::unique_ptr<IoRing> ring;
-    const Result result = IoRing::Create(fd, entries, std::move(fn), &ring);
+    const Result result = IoRing::Create(fd, entries, nullptr, &ring);
     EXPECT_TRUE(result.ok()) << result.ToString();
+    ring->set_complete(std::move(fn));
     return ring;
   }
 
@@ -51,17 +53,26 @@ class IoRingTest : public testing::Test {
   std::vector<Bio*> Reads(size_t count) {
     std::vector<Bio*> bios;
     for (size_t i = 0; i < count; ++i) {
-      Bio* const bio = BioPool::Get();
-      bio->Reset(nullptr, IoDirection::kRead, 0, (i * kBlock) % kImageBytes,
-                 kBlock, 1);
-      bio->Append(memory_.data(), kBlock);
-      bios.push_back(bio);
+      bios.push_back(pool_.TryGet());
+      Fill(bios.back(), 0, i * kBlock % kImageBytes);
     }
     return bios;
   }
 
+  void Fill(Bio* bio, size_t owner, uint64_t offset) {
+    BioHead head;
+    head.io_class = static_cast<IoClass>(owner);
+    head.device_offset = offset;
+    head.max_bytes = kBlock;
+    head.max_segments = 1;
+    bio->Reset(head);
+    bio->TryAppend(0, offset, memory_.data(), kBlock);
+  }
+
   TempDir dir_;
   int fd_ = -1;
+  IoRing* ring_ = nullptr;  // for completions
+  BioPool pool_{1000};
   AlignedBuffer memory_;
 };
 
@@ -71,7 +82,7 @@ TEST_F(IoRingTest, OneEnterForABatch) {
       64,
       [&](Bio* bio, int result) {
         EXPECT_EQ(int(kBlock), result);
-        BioPool::Put(bio);
+        pool_.Put(bio);
         ++completed;
       },
       fd_);
@@ -91,7 +102,7 @@ TEST_F(IoRingTest, AFullRingIsReapedBySubmit) {
       8,
       [&](Bio* bio, int) {
         peak = std::max(peak.load(), ring_pointer->in_flight());
-        BioPool::Put(bio);
+        pool_.Put(bio);
         ++completed;
       },
       fd_);
@@ -108,7 +119,7 @@ TEST_F(IoRingTest, ErrorsReachTheBio) {
       8,
       [&](Bio* bio, int result) {
         error = result;
-        BioPool::Put(bio);
+        pool_.Put(bio);
       },
       /*fd=*/-1);
   const std::vector<Bio*> bios = Reads(1);
@@ -122,7 +133,7 @@ TEST_F(IoRingTest, ReapDoesNotBlock) {
   const auto ring = MakeRing(
       8,
       [&](Bio* bio, int) {
-        BioPool::Put(bio);
+        pool_.Put(bio);
         ++completed;
       },
       fd_);
@@ -142,7 +153,7 @@ TEST_F(IoRingTest, TheReaperRoleIsHandedOn) {
       32,
       [&](Bio* bio, int) {
         const size_t owner = bio->io_class();
-        BioPool::Put(bio);
+        pool_.Put(bio);
         ++completed[owner];
       },
       fd_);
@@ -154,10 +165,8 @@ TEST_F(IoRingTest, TheReaperRoleIsHandedOn) {
         Bio* bios[3];
         const unsigned count = 1 + (round + t) % 3;
         for (unsigned i = 0; i < count; ++i) {
-          bios[i] = BioPool::Get();
-          bios[i]->Reset(nullptr, IoDirection::kRead, static_cast<IoClass>(t),
-                         (round * kBlock) % kImageBytes, kBlock, 1);
-          bios[i]->Append(memory_.data(), kBlock);
+          bios[i] = pool_.TryGet();
+          Fill(bios[i], t, round * kBlock % kImageBytes);
         }
         submitted += count;
         ring->Submit(bios, count);
@@ -182,15 +191,13 @@ TEST_F(IoRingTest, TheSleeperIsWoken) {
         // Its check fell into this reaper's turn, so it sleeps now.
         while (!sleeper_checked) std::this_thread::yield();
         const size_t owner = bio->io_class();
-        BioPool::Put(bio);
+        pool_.Put(bio);
         completed[owner] = true;
       },
       fd_);
   const std::vector<Bio*> bios = Reads(2);
   for (size_t i = 0; i < 2; ++i) {
-    bios[i]->Reset(nullptr, IoDirection::kRead, static_cast<IoClass>(i),
-                   i * kBlock, kBlock, 1);
-    bios[i]->Append(memory_.data(), kBlock);
+    Fill(bios[i], i, i * kBlock);
   }
   std::thread sleeper([&] {
     while (!reaping) std::this_thread::yield();
@@ -205,6 +212,97 @@ TEST_F(IoRingTest, TheSleeperIsWoken) {
   EXPECT_TRUE(completed[1]);
 }
 
+// The role of the reaper is offered to a sleeper who has no use for it any
+// more: it hands the offer on, for nobody else will.
+TEST_F(IoRingTest, AnOfferThatComesTooLateIsHandedOn) {
+  std::atomic<int> asleep{0};
+  std::atomic<bool> completed[2] = {};
+  const auto ring = MakeRing(
+      8,
+      [&](Bio* bio, int) {
+        const size_t owner = bio->io_class();
+        while (owner == 0 && asleep < 2) std::this_thread::yield();
+        pool_.Put(bio);
+        completed[owner] = true;
+      },
+      fd_);
+  const std::vector<Bio*> bios = Reads(2);
+  Fill(bios[1], 1, kBlock);
+  std::atomic<bool> reaping{false};
+  // Not done in the reaper's eyes, and done when it looks again itself.
+  std::thread late([&] {
+    while (!reaping) std::this_thread::yield();
+    const std::thread::id self = std::this_thread::get_id();
+    int looks = 0;
+    ring->WaitUntil([&] {
+      if (std::this_thread::get_id() != self) return false;
+      if (++looks == 1) ++asleep;
+      return looks > 1;
+    });
+  });
+  std::thread heir([&] {
+    // Behind the other one in the queue.
+    while (asleep < 1) std::this_thread::yield();
+    bool looked = false;
+    ring->WaitUntil([&] {
+      if (!std::exchange(looked, true)) ++asleep;
+      return completed[1].load();
+    });
+  });
+  ring->Submit(bios.data(), 1);
+  ring->WaitUntil([&] {
+    reaping = true;
+    return completed[0].load();
+  });
+  late.join();
+  ring->Submit(&bios[1], 1);
+  heir.join();
+  EXPECT_TRUE(completed[1]);
+}
+
+// Who reaps in passing leaves the role to a sleeper.
+TEST_F(IoRingTest, ReapLeavesTheRoleToASleeper) {
+  std::atomic<bool> asleep{false};
+  std::atomic<bool> reaping{false};
+  std::atomic<bool> completed[2] = {};
+  const auto ring = MakeRing(
+      8,
+      [&](Bio* bio, int) {
+        const size_t owner = bio->io_class();
+        reaping = true;
+        while (!asleep) std::this_thread::yield();
+        // Nothing for a second one to do meanwhile.
+        if (owner == 0) ring_->Reap();
+        pool_.Put(bio);
+        completed[owner] = true;
+      },
+      fd_);
+  ring_ = ring.get();
+  const std::vector<Bio*> bios = Reads(2);
+  Fill(bios[1], 1, kBlock);
+  std::thread sleeper([&] {
+    while (!reaping) std::this_thread::yield();
+    ring->WaitUntil([&] {
+      asleep = true;
+      return completed[1].load();
+    });
+  });
+  ring->Submit(bios.data(), 1);
+  while (!completed[0]) ring->Reap();
+  ring->Submit(&bios[1], 1);
+  sleeper.join();
+  EXPECT_TRUE(completed[1]);
+}
+
+// Only block devices know the command; and a ring that has failed none.
+TEST_F(IoRingTest, DiscardIsRefusedWhereThereIsNone) {
+  const auto ring = MakeRing(
+      8, [](Bio*, int) {}, fd_);
+  const int error = ring->Discard(0, kBlock).error();
+  EXPECT_TRUE(error == EOPNOTSUPP || error == EINVAL) << error;
+  EXPECT_EQ(0u, ring->in_flight());
+}
+
 // A thread submits and is busy in user space; another one waits. It must not
 // need the submitter's help.
 TEST_F(IoRingTest, AForeignWaiterNeedsNoHelpFromTheSubmitter) {
@@ -212,7 +310,7 @@ TEST_F(IoRingTest, AForeignWaiterNeedsNoHelpFromTheSubmitter) {
   const auto ring = MakeRing(
       8,
       [&](Bio* bio, int) {
-        BioPool::Put(bio);
+        pool_.Put(bio);
         ++completed;
       },
       fd_);
@@ -236,7 +334,7 @@ TEST_F(IoRingTest, AForeignWaiterNeedsNoHelpFromTheSubmitter) {
 }
 
 TEST_F(IoRingTest, PoolPrefersAnIdleRing) {
-  RingPool pool(fd_, [](Bio* bio, int) { BioPool::Put(bio); });
+  RingPool pool(fd_, [this](Bio* bio, int) { pool_.Put(bio); });
   IoRing* const first = pool.Pick();
   ASSERT_NE(nullptr, first);
   EXPECT_EQ(first, pool.Pick());
@@ -246,6 +344,20 @@ TEST_F(IoRingTest, PoolPrefersAnIdleRing) {
   EXPECT_NE(first, second);
   while (first->in_flight() > 0) pool.ReapAll();
   EXPECT_EQ(first, pool.Pick());
+}
+
+// Many more rings are never made.
+TEST_F(IoRingTest, PoolSharesTheLeastLoadedRing) {
+  RingPool pool(fd_, [this](Bio* bio, int) { pool_.Put(bio); });
+  std::set<IoRing*> rings;
+  for (unsigned i = 0; i < 2 * RingPool::kMaxRings; ++i) {
+    IoRing* const ring = pool.Pick();
+    rings.insert(ring);
+    const std::vector<Bio*> bios = Reads(i == 0 ? 2 : 1);
+    ring->Submit(bios.data(), bios.size());
+  }
+  EXPECT_EQ(RingPool::kMaxRings, rings.size());
+  while (pool_.in_use() > 0) pool.ReapAll();
 }
 
 }  // namespace

@@ -58,9 +58,9 @@ TEST_F(PlugTest, AFullPlugSubmits) {
   Dio dio(&device_);
   Plug plug(&device_);
   dio.Submit(Request(0, 300), &plug);
-  EXPECT_EQ(std::vector<size_t>({128, 128}), device_.batches());
+  EXPECT_EQ(std::vector<size_t>({64, 64, 64, 64}), device_.batches());
   plug.Finish();
-  EXPECT_EQ(std::vector<size_t>({128, 128, 44}), device_.batches());
+  EXPECT_EQ(std::vector<size_t>({64, 64, 64, 64, 44}), device_.batches());
   device_.CompleteAll();
   EXPECT_EQ(300u * kBlock, dio.Wait().bytes());
 }

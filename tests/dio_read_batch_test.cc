@@ -42,7 +42,7 @@ class ReadBatchTest : public testing::Test {
     buffers_ = BufferPool::bytes_in_use();
   }
   ~ReadBatchTest() override {
-    EXPECT_EQ(0u, BioPool::in_use());
+    EXPECT_EQ(0u, device_.bios_in_use());
     EXPECT_EQ(buffers_, BufferPool::bytes_in_use());
   }
 

@@ -3,6 +3,7 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <csignal>
@@ -53,7 +54,10 @@ class UringDeviceTest : public testing::Test {
       : path_(dir_.File("image")),
         mapper_(TestMapper::Run(BlockState::kMapped, 0, kImageBytes / kBlock)),
         memory_(BufferPool::Get(256 * kBlock)) {}
-  ~UringDeviceTest() override { EXPECT_EQ(0u, BioPool::in_use()); }
+  ~UringDeviceTest() override {
+    if (device_ == nullptr) return;
+    EXPECT_EQ(0u, device_->bios_in_use());
+  }
 
   void SetUp() override {
     ASSERT_TRUE(CreateImageFile(path_, kImageBytes, false).ok());
@@ -93,6 +97,7 @@ class UringDeviceTest : public testing::Test {
 };
 
 TEST_F(UringDeviceTest, ALoneSynchronousBioNeedsNoRing) {
+  std::memset(memory_.data(), 'a', kBlock);
   ASSERT_TRUE(device_->Write(0, memory_.data(), kBlock, 0).ok());
   ASSERT_TRUE(device_->Read(0, memory_.data(), kBlock, 0).ok());
   EXPECT_EQ(0u, RingSubmits());
@@ -189,6 +194,7 @@ TEST_F(UringDeviceTest, ErrnosArrive) {
   options.read_only = true;
   ASSERT_TRUE(OpenBlockDevice(path_, options, &device_).ok());
   const TestMapper mapper = Scattered(4);
+  std::memset(memory_.data(), 'e', 4 * kBlock);
   const iovec segment = {memory_.data(), 4 * kBlock};
   Dio dio(device_.get());
   Plug plug(device_.get());
@@ -328,9 +334,10 @@ TEST_F(UringDeviceTest, BlockedSetupDegradesAndSaysSo) {
     ChildProcess child([&](const ChildProcess::Parent&) {
       if (!DenySyscall(SYS_io_uring_setup, error)) return false;
       const auto device = Open();
-      return std::string("sync") == device->backend_name() &&
+      return std::string("threads") == device->backend_name() &&
              log_.find(std::strerror(error)) != std::string::npos &&
              log_.find(path_) == 0 &&
+             std::count(log_.begin(), log_.end(), '\n') == 1 &&
              RoundTrip(device.get(), mapper, memory_.data());
     });
     EXPECT_EQ(0, child.Wait()) << error;
@@ -351,10 +358,55 @@ TEST_F(UringDeviceTest, RefusedSubmissionsAreMovedHere) {
       return std::string("uring") == device->backend_name() &&
              RoundTrip(device.get(), mapper, memory_.data()) &&
              RoundTrip(device.get(), mapper, memory_.data()) &&
-             device->stats().ring_submits == 0 && BioPool::in_use() == 0;
+             device->stats().ring_submits == 0 && device->bios_in_use() == 0;
     });
     EXPECT_EQ(0, child.Wait()) << std::strerror(error);
   }
+}
+
+// Every ring fails, one after the other, until none is left.
+TEST_F(UringDeviceTest, WithoutARingLeftTheCallerDoesTheWork) {
+  device_.reset();
+  const TestMapper mapper = Scattered(4);
+  ChildProcess child([&](const ChildProcess::Parent&) {
+    const auto device = Open();
+    if (!DenySyscall(SYS_io_uring_enter, EBADF, true)) return false;
+    for (unsigned i = 0; i < RingPool::kMaxRings; ++i) {
+      if (!RoundTrip(device.get(), mapper, memory_.data())) return false;
+    }
+    return device->stats().ring_submits == 0;
+  });
+  EXPECT_EQ(0, child.Wait());
+}
+
+// The second ring is refused: all share the first.
+TEST_F(UringDeviceTest, OneRingServesAll) {
+  device_.reset();
+  const TestMapper mapper = Scattered(8);
+  const iovec segment = {memory_.data(), 8 * kBlock};
+  ChildProcess child([&](const ChildProcess::Parent&) {
+    const auto device = Open();
+    if (!DenySyscall(SYS_io_uring_setup, ENOMEM)) return false;
+    const DioRequest request =
+        MakeRequest(mapper, IoDirection::kRead, 0, &segment, 1, true);
+    bool whole = true;
+    for (int i = 0; i < 3; ++i) {
+      Dio first(device.get());
+      Dio second(device.get());
+      {
+        Plug plug(device.get());
+        (void)first.Submit(request, &plug);
+      }
+      {
+        Plug plug(device.get());
+        (void)second.Submit(request, &plug);
+      }
+      whole = whole && second.Wait().bytes() == 8 * kBlock &&
+              first.Wait().bytes() == 8 * kBlock;
+    }
+    return whole && device->stats().ring_submits == 6;
+  });
+  EXPECT_EQ(0, child.Wait());
 }
 
 // The kernel fails while requests are in flight: they still end.
@@ -416,7 +468,7 @@ TEST_F(UringDeviceTest, AForkedChildCanDoNothingAndHarmNothing) {
     ChildProcess child([&](const ChildProcess::Parent&) {
       bool ok = dio->Wait().error() == ESTALE;
       its_plug.Finish();
-      ok = ok && plugged.done() && plugged.Wait().error() == ESTALE;
+      ok = ok && plugged.Wait().error() == ESTALE;
       dio.reset();
       ok = ok && device_->stale() &&
            device_->Read(0, memory_.data(), kBlock, 0).error() == ESTALE &&

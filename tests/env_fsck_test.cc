@@ -220,7 +220,7 @@ TEST(FsckTest, NoVolumeAndUnreadableDeviceAreErrors) {
 
 TEST(FsckTest, UnreadableSuperblockCopyIsAProblem) {
   std::unique_ptr<SimDevice> device = SimFrom(FreshImage());
-  device->FailNth(SimOp::kRead, 2, EIO);
+  device->SetUnreadable(SuperblockOffset(kDeviceBytes, 1), kBlockBytes);
   FsckReport report;
   ASSERT_TRUE(Fsck(std::move(device), &report).ok());
   ASSERT_EQ(report.problems.size(), 1u) << Join(report.problems);

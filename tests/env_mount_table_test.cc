@@ -201,6 +201,7 @@ TEST_F(MountTableTest, StatisticsAreAppendedAtUnmount) {
 TEST_F(MountTableTest, ThreadsThatOpenTogetherShare) {
   std::vector<std::shared_ptr<Volume>> volumes(8);
   std::vector<std::thread> threads;
+  threads.reserve(volumes.size());
   for (std::shared_ptr<Volume>& volume : volumes) {
     threads.emplace_back([this, &volume] {
       EXPECT_TRUE(MountTable::Open(Options(), nullptr, &volume).ok());

@@ -8,14 +8,20 @@
 #include <atomic>
 #include <cerrno>
 #include <condition_variable>
+#include <cstring>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "dio/dio.h"
+#include "dio/read_batch.h"
 #include "env/file_reader.h"
 #include "env/file_writer.h"
+#include "env/format.h"
 #include "env/volume.h"
 #include "tests/gate_device.h"
 #include "tests/sim_device.h"
@@ -123,6 +129,7 @@ TEST_F(VolumeRaceTest, AReadBesideTruncateSeesNoStaleBytes) {
   std::atomic<bool> stop{false};
   std::atomic<int> wrong{0};
   std::vector<std::thread> readers;
+  readers.reserve(3);
   for (int i = 0; i < 3; ++i) {
     readers.emplace_back([&] {
       std::shared_ptr<OpenFile> file;
@@ -247,6 +254,139 @@ TEST_F(VolumeRaceTest, AfterAFailedFlushNothingChanges) {
     EXPECT_TRUE(volume->Stat("/d", &stat).ok());
     EXPECT_EQ(volume->Stat("/e", &stat).error(), ENOENT);
   }
+}
+
+// A device in memory that can hold reads back until the test lets them go.
+class HeldReadsDevice final : public BlockDevice {
+ public:
+  HeldReadsDevice(std::string image, const Geometry& geometry)
+      : BlockDevice("held", geometry), image_(std::move(image)) {}
+
+  // Reads that come from now on stay in flight, or not any more.
+  void Hold(bool hold) { holding_ = hold; }
+  size_t held() const { return held_.size(); }
+  void LetGo() {
+    for (Bio* bio : std::exchange(held_, {})) Move(bio);
+  }
+
+  void Wait(Dio* dio) override { EXPECT_TRUE(dio->done()); }
+  int64_t MoveNow(Bio* /*bio*/) override { return 0; }
+  const char* backend_name() const override { return "held"; }
+
+ private:
+  void DoSubmit(Bio* const* bios, size_t count) override {
+    const std::vector<Bio*> copy(bios, bios + count);
+    for (Bio* bio : copy) {
+      if (holding_ && bio->direction() == IoDirection::kRead) {
+        held_.push_back(bio);
+      } else {
+        Move(bio);
+      }
+    }
+  }
+  Result DoFlush() override { return Result::Ok(); }
+  Result DoDiscard(uint64_t, uint64_t) override { return Result::Ok(); }
+
+  void Move(Bio* bio) {
+    char* at = &image_[bio->device_offset()];
+    for (uint32_t i = 0; i < bio->segment_count(); ++i) {
+      const iovec& segment = bio->segments()[i];
+      if (bio->direction() == IoDirection::kWrite) {
+        std::memcpy(at, segment.iov_base, segment.iov_len);
+      } else {
+        std::memcpy(segment.iov_base, at, segment.iov_len);
+      }
+      at += segment.iov_len;
+    }
+    Complete(bio, bio->bytes());
+  }
+
+  std::string image_;
+  bool holding_ = false;
+  std::vector<Bio*> held_;
+};
+
+// The file is deleted, durably, and others are written until nothing is left:
+// reads that were in flight meanwhile see its bytes and nobody else's.
+TEST(VolumeReuseTest, ADeletedFilesBlocksWaitForTheReadsInFlight) {
+  constexpr size_t kReads = 256;
+  auto device =
+      std::make_unique<HeldReadsDevice>(FormattedSim(kVolumeBytes)->Image(),
+                                        SimDevice::MakeGeometry(kVolumeBytes));
+  HeldReadsDevice* const held = device.get();
+  std::shared_ptr<Volume> volume;
+  ASSERT_TRUE(Volume::Mount(std::move(device), MountOptions(), &volume).ok());
+  const std::string content = Pattern(1, kReads * kBlockBytes);
+  ASSERT_TRUE(WriteFile(volume.get(), "/f", content, true).ok());
+  std::shared_ptr<OpenFile> file;
+  ASSERT_TRUE(volume->Open("/f", &file).ok());
+
+  std::string memory(content.size(), '#');
+  std::vector<ReadRange> ranges(kReads);
+  std::vector<ReadBatch> batches(kReads);
+  auto reader = std::make_unique<FileReader>(file);
+  file = nullptr;
+  held->Hold(true);
+  for (size_t i = 0; i < kReads; ++i) {
+    ranges[i].offset = i * kBlockBytes;
+    ranges[i].length = kBlockBytes;
+    ranges[i].memory = memory.data() + i * kBlockBytes;
+    ASSERT_TRUE(reader->Start(&ranges[i], 1, &batches[i]).ok());
+  }
+  held->Hold(false);
+  ASSERT_EQ(held->held(), kReads);
+  ASSERT_TRUE(volume->Unlink("/f").ok());
+  ASSERT_TRUE(volume->Sync().ok());
+  const std::string other(256 << 10, 'g');
+  int files = 0;
+  while (
+      WriteFile(volume.get(), "/g" + std::to_string(files), other, true).ok()) {
+    ++files;
+  }
+  EXPECT_GT(files, 10);
+  held->LetGo();
+  for (ReadBatch& batch : batches) batch.Wait();
+  for (const ReadRange& range : ranges) {
+    EXPECT_EQ(range.result.bytes(), kBlockBytes);
+  }
+  EXPECT_TRUE(memory == content);
+  // With the last reader the blocks are free.
+  reader = nullptr;
+  EXPECT_TRUE(volume->Sync().ok());
+  EXPECT_TRUE(WriteFile(volume.get(), "/h", other, true).ok());
+  EXPECT_EQ(SpaceProblem(volume.get()), "");
+}
+
+// The device fails under an append: the file's size is what it was, and once
+// its writer is gone so is the space that was taken ahead.
+TEST(VolumeReuseTest, AFailedAppendLeavesSizeAndFreeSpace) {
+  SimDevice* sim = nullptr;
+  std::shared_ptr<Volume> volume;
+  ASSERT_TRUE(
+      MountSim(FormattedSim(kVolumeBytes), MountOptions(), &volume, &sim).ok());
+  const std::string before(5000, 'b');
+  ASSERT_TRUE(WriteFile(volume.get(), "/f", before, true).ok());
+  VolumeUsage usage;
+  ASSERT_TRUE(volume->Usage(&usage).ok());
+  const auto free_before = usage.free_blocks;
+  {
+    std::shared_ptr<FileWriter> writer;
+    ASSERT_TRUE(OpenWriter(volume.get(), "/f", &writer).ok());
+    const std::string more(300000, 'm');
+    sim->FailNth(SimOp::kWrite, 1, EIO);
+    Result result = writer->Append(more.data(), more.size());
+    if (result.ok()) result = writer->Flush();
+    EXPECT_EQ(result.error(), EIO);
+  }
+  FileStat stat;
+  ASSERT_TRUE(volume->Stat("/f", &stat).ok());
+  EXPECT_EQ(stat.size_bytes, before.size());
+  ASSERT_TRUE(volume->Usage(&usage).ok());
+  EXPECT_EQ(usage.free_blocks, free_before);
+  EXPECT_EQ(SpaceProblem(volume.get()), "");
+  std::string content;
+  ASSERT_TRUE(ReadFile(volume.get(), "/f", &content).ok());
+  EXPECT_EQ(content, before);
 }
 
 // Whatever fills the volume, WAL and MANIFEST go on for a while.

@@ -314,6 +314,7 @@ TEST_F(VolumeTest, AForkedChildCanDoNothing) {
 
 TEST_F(VolumeTest, ThreadsOnDifferentFiles) {
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([this, t] {
       for (int i = 0; i < 50; ++i) {

@@ -2,6 +2,9 @@
 
 #include <sched.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <utility>
 
@@ -41,18 +44,56 @@ char SimDevice::Poison(uint64_t offset, uint32_t logical_block_bytes) {
   return static_cast<char>(0xA5 ^ (lba & 0xFF));
 }
 
-SimDevice::SimDevice(const Geometry& geometry)
+SimDevice::SimDevice(const Geometry& geometry, size_t max_bios)
     : SimDevice(
           MakePoison(0, geometry.device_bytes, geometry.logical_block_bytes),
-          geometry) {}
+          geometry, max_bios) {}
 
-SimDevice::SimDevice(std::string image, const Geometry& geometry)
-    : BlockDevice("sim", geometry), image_(std::move(image)) {
+SimDevice::SimDevice(std::string image, const Geometry& geometry,
+                     size_t max_bios)
+    : BlockDevice("sim", geometry, max_bios), image_(std::move(image)) {
   image_.resize(geometry.device_bytes);
 }
 
 void SimDevice::Wait(Dio* dio) {
-  while (!dio->done()) sched_yield();
+  while (!dio->done()) {
+    if (Bio* const bio = TakePending(); bio != nullptr) {
+      Complete(bio, Move(bio));
+    } else {
+      sched_yield();
+    }
+  }
+}
+
+// Some of what is pending, at least one.
+void SimDevice::Poll() {
+  for (bool more = true; more;) {
+    Bio* const bio = TakePending();
+    if (bio == nullptr) return;
+    Complete(bio, Move(bio));
+    const std::lock_guard<std::mutex> lock(mutex_);
+    more = Chance(500);
+  }
+}
+
+int64_t SimDevice::MoveNow(Bio* bio) {
+  NoteMovedNow(bio);
+  return Move(bio);
+}
+
+Bio* SimDevice::TakePending() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (pending_.empty()) return nullptr;
+  const auto next = pending_.begin() +
+                    static_cast<std::ptrdiff_t>(
+                        behavior_.reordered ? rng_() % pending_.size() : 0);
+  Bio* const bio = *next;
+  pending_.erase(next);
+  return bio;
+}
+
+bool SimDevice::Chance(uint32_t per_mille) {
+  return per_mille > 0 && rng_() % 1000 < per_mille;
 }
 
 void SimDevice::FailNth(SimOp op, uint64_t nth, int error, bool forever) {
@@ -66,6 +107,32 @@ void SimDevice::ClearFaults() {
   faults_ = {};
 }
 
+void SimDevice::SetUnreadable(uint64_t offset, uint64_t bytes) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  unreadable_[offset] = bytes;
+}
+
+void SimDevice::Behave(const SimBehavior& behavior) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  behavior_ = behavior;
+  rng_.seed(behavior.seed);
+}
+
+size_t SimDevice::pending() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return pending_.size();
+}
+
+size_t SimDevice::most_pending() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return most_pending_;
+}
+
+std::vector<SimEvent> SimDevice::Submissions() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return submissions_;
+}
+
 std::vector<SimEvent> SimDevice::Events() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   return events_;
@@ -74,6 +141,7 @@ std::vector<SimEvent> SimDevice::Events() const {
 void SimDevice::ClearEvents() {
   const std::lock_guard<std::mutex> lock(mutex_);
   events_.clear();
+  submissions_.clear();
 }
 
 std::string SimDevice::Image() const {
@@ -97,6 +165,21 @@ std::string SimDevice::CrashImage(std::mt19937_64* rng) const {
     const std::string& left = versions[(*rng)() % versions.size()];
     image.replace(offset, left.size(), left);
   }
+  const uint32_t block_bytes = geometry().logical_block_bytes;
+  for (const Bio* bio : pending_) {
+    if (bio->direction() == IoDirection::kRead) continue;
+    std::string written;
+    for (uint32_t i = 0; i < bio->segment_count(); ++i) {
+      const iovec& segment = bio->segments()[i];
+      written.append(static_cast<const char*>(segment.iov_base),
+                     segment.iov_len);
+    }
+    for (uint64_t at = 0; at < written.size(); at += block_bytes) {
+      if ((*rng)() % 2 == 0) continue;
+      image.replace(bio->device_offset() + at, block_bytes, written, at,
+                    block_bytes);
+    }
+  }
   return image;
 }
 
@@ -106,35 +189,65 @@ bool SimDevice::HasUnflushedWrites() const {
 }
 
 void SimDevice::DoSubmit(Bio* const* bios, size_t count) {
-  for (size_t i = 0; i < count; ++i) {
-    const int64_t result = Move(*bios[i]);
-    if (bios[i]->direction() == IoDirection::kWrite) NoteWriteCompleted();
-    bios[i]->End(result);
+  bool delayed = false;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (size_t i = 0; i < count; ++i) {
+      const Bio& bio = *bios[i];
+      const bool write = bio.direction() == IoDirection::kWrite;
+      submissions_.push_back({write ? SimOp::kWrite : SimOp::kRead,
+                              ++submission_, bio.device_offset(), bio.bytes(),
+                              bio.segment_count(), bio.io_class(), bio.fua(),
+                              bio.ioprio()});
+    }
+    delayed = behavior_.delayed;
+    if (delayed) {
+      pending_.insert(pending_.end(), bios, bios + count);
+      most_pending_ = std::max(most_pending_, pending_.size());
+    }
   }
+  if (delayed) return;
+  for (size_t i = 0; i < count; ++i) Complete(bios[i], Move(bios[i]));
 }
 
-int64_t SimDevice::Move(const Bio& bio) {
-  const bool write = bio.direction() == IoDirection::kWrite;
+// Moves what is left of `bio`, or some of it.
+int64_t SimDevice::Move(Bio* bio) {
+  const bool write = bio->direction() == IoDirection::kWrite;
   const SimOp op = write ? SimOp::kWrite : SimOp::kRead;
   const std::lock_guard<std::mutex> lock(mutex_);
   if (const int error = Arrive(op); error != 0) return -error;
-  if (write) KeepOld(bio.device_offset(), bio.bytes());
-  char* position = image_.data() + bio.device_offset();
-  for (uint32_t i = 0; i < bio.segment_count(); ++i) {
-    const iovec& segment = bio.segments()[i];
-    if (write) {
-      std::memcpy(position, segment.iov_base, segment.iov_len);
-    } else {
-      std::memcpy(segment.iov_base, position, segment.iov_len);
+  if (Chance(behavior_.transient_chance)) {
+    constexpr int kTransient[] = {EAGAIN, EINTR, ECANCELED};
+    return -kTransient[rng_() % 3];
+  }
+  const int count = bio->FillRemainder();
+  const uint64_t offset = bio->device_offset() + bio->done_bytes;
+  uint64_t bytes = bio->limit_bytes - bio->done_bytes;
+  for (const auto& [bad, bad_bytes] : unreadable_) {
+    if (!write && bad < offset + bytes && offset < bad + bad_bytes) {
+      return -ENODATA;
     }
-    position += segment.iov_len;
+  }
+  if (Chance(behavior_.short_chance)) bytes = 1 + rng_() % bytes;
+  if (write) KeepOld(offset, bytes);
+  uint64_t moved = 0;
+  for (int i = 0; i < count && moved < bytes; ++i) {
+    const iovec& segment = bio->remainder[static_cast<size_t>(i)];
+    const uint64_t length = std::min<uint64_t>(segment.iov_len, bytes - moved);
+    if (write) {
+      std::memcpy(&image_[offset + moved], segment.iov_base, length);
+    } else {
+      std::memcpy(segment.iov_base, &image_[offset + moved], length);
+    }
+    moved += length;
   }
   if (write) {
-    KeepNew(bio.device_offset(), bio.bytes());
-    Record(op, bio.device_offset(), bio.bytes(), bio.segment_count(),
-           bio.io_class());
+    KeepNew(offset, bytes);
+    if (bio->written_through) MakeDurable(offset, bytes);
+    Record(op, offset, bytes, bio->segment_count(), bio->io_class(),
+           bio->fua());
   }
-  return bio.bytes();
+  return static_cast<int64_t>(bytes);
 }
 
 Result SimDevice::DoFlush() {
@@ -143,7 +256,7 @@ Result SimDevice::DoFlush() {
     return Result::Error(error);
   }
   unflushed_.clear();
-  Record(SimOp::kFlush, 0, 0, 0, 0);
+  Record(SimOp::kFlush, 0, 0, 0, 0, false);
   return Result::Ok();
 }
 
@@ -157,7 +270,7 @@ Result SimDevice::DoDiscard(uint64_t offset, uint64_t bytes) {
   image_.replace(offset, bytes,
                  MakePoison(offset, bytes, geometry().logical_block_bytes));
   KeepNew(offset, bytes);
-  Record(SimOp::kDiscard, offset, bytes, 0, 0);
+  Record(SimOp::kDiscard, offset, bytes, 0, 0, false);
   return Result::Ok();
 }
 
@@ -175,8 +288,9 @@ uint64_t SimDevice::Arrived(SimOp op) const {
 }
 
 void SimDevice::Record(SimOp op, uint64_t offset, uint64_t bytes,
-                       uint32_t segments, IoClass io_class) {
-  events_.push_back({op, ++sequence_, offset, bytes, segments, io_class});
+                       uint32_t segments, IoClass io_class, bool fua) {
+  events_.push_back(
+      {op, ++sequence_, offset, bytes, segments, io_class, fua, 0});
 }
 
 void SimDevice::KeepOld(uint64_t offset, uint64_t bytes) {
@@ -191,6 +305,16 @@ void SimDevice::KeepNew(uint64_t offset, uint64_t bytes) {
   const uint32_t block_bytes = geometry().logical_block_bytes;
   for (uint64_t at = offset; at < offset + bytes; at += block_bytes) {
     unflushed_[at].push_back(image_.substr(at, block_bytes));
+  }
+}
+
+// What a block holds now, and nothing it held before.
+void SimDevice::MakeDurable(uint64_t offset, uint64_t bytes) {
+  const uint32_t block_bytes = geometry().logical_block_bytes;
+  // A block of which only a part was moved is written once more.
+  for (uint64_t at = offset; at + block_bytes <= offset + bytes;
+       at += block_bytes) {
+    unflushed_.erase(at);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -21,17 +22,33 @@ enum class SimOp : uint8_t { kRead, kWrite, kFlush, kDiscard };
 // One request as the device saw it.
 struct SimEvent {
   SimOp op;
-  uint64_t sequence;  // from 1, over all operations
+  uint64_t sequence;  // from 1, over all operations of its list
   uint64_t offset;    // in bytes; 0 for a flush
   uint64_t bytes;
   uint32_t segments;
   IoClass io_class;
+  bool fua;
+  uint16_t ioprio;
+};
+
+// How a SimDevice carries out what it is given. Chances are in 1/1000.
+struct SimBehavior {
+  // Bios stay pending until somebody waits or polls; otherwise they complete
+  // inside Submit.
+  bool delayed = false;
+  // Of what is pending any may complete next, else the oldest.
+  bool reordered = false;
+  // A transfer moves less than it was asked for, down to no whole block.
+  uint32_t short_chance = 0;
+  // A transfer ends with EAGAIN, EINTR or ECANCELED, having moved nothing.
+  uint32_t transient_chance = 0;
+  uint64_t seed = 1;
 };
 
 // A block device in memory, which starts as poison (0xA5 xor the low byte of
 // the LBA), so that a byte nobody wrote is visible as such. Writes lie in a
-// volatile cache until a flush; a test can ask what a power cut would leave.
-// Bios complete inside Submit. Owned by the test; thread-safe.
+// volatile cache until a flush, unless they are written through (FUA); a test
+// can ask what a power cut would leave. Owned by the test; thread-safe.
 class SimDevice final : public BlockDevice {
  public:
   // A geometry with the given block sizes, discard, and a write cache.
@@ -42,9 +59,10 @@ class SimDevice final : public BlockDevice {
   static char Poison(uint64_t offset, uint32_t logical_block_bytes);
 
   // A fresh device, full of poison.
-  explicit SimDevice(const Geometry& geometry);
+  explicit SimDevice(const Geometry& geometry, size_t max_bios = kMaxBios);
   // Starts from `image` (of geometry.device_bytes), all of it durable.
-  SimDevice(std::string image, const Geometry& geometry);
+  SimDevice(std::string image, const Geometry& geometry,
+            size_t max_bios = kMaxBios);
 
   // A mount that fails takes its device along: the last chance to look at it.
   std::function<void(const SimDevice&)> on_destroy;
@@ -53,6 +71,8 @@ class SimDevice final : public BlockDevice {
   }
 
   void Wait(Dio* dio) override;
+  void Poll() override;
+  int64_t MoveNow(Bio* bio) override;
   const char* backend_name() const override { return "sim"; }
 
   // The `nth` operation of this kind from now (1: the next) fails with `error`
@@ -60,22 +80,31 @@ class SimDevice final : public BlockDevice {
   // what was planned for this kind.
   void FailNth(SimOp op, uint64_t nth, int error, bool forever = false);
   void ClearFaults();
+  // Reads of these bytes fail with ENODATA, as those of a disk's bad sector.
+  void SetUnreadable(uint64_t offset, uint64_t bytes);
+  void Behave(const SimBehavior& behavior);
+  // Bios pending, now and at most so far.
+  size_t pending() const;
+  size_t most_pending() const;
 
   // Operations that arrived, failed ones included.
   uint64_t reads() const { return Arrived(SimOp::kRead); }
   uint64_t writes() const { return Arrived(SimOp::kWrite); }
   uint64_t flushes() const { return Arrived(SimOp::kFlush); }
   uint64_t discards() const { return Arrived(SimOp::kDiscard); }
-  // All that succeeded but reads, in order.
+  // All that succeeded but reads, in the order of completion.
   std::vector<SimEvent> Events() const;
+  // The bios given to it, reads too, in the order of submission.
+  std::vector<SimEvent> Submissions() const;
   void ClearEvents();
 
   // What a reader sees.
   std::string Image() const;
-  // What is safe: the state at the last flush.
+  // What is safe: the state at the last flush, and what was written through.
   std::string DurableImage() const;
   // What a power cut now may leave: for each logical block, independently, any
-  // of the contents it had since the last flush.
+  // of the contents it had since the last flush, or would have if what is
+  // pending had been carried out.
   std::string CrashImage(std::mt19937_64* rng) const;
   // Writes not covered by a flush.
   bool HasUnflushedWrites() const;
@@ -97,12 +126,16 @@ class SimDevice final : public BlockDevice {
   int Arrive(SimOp op);
   uint64_t Arrived(SimOp op) const;
   void Record(SimOp op, uint64_t offset, uint64_t bytes, uint32_t segments,
-              IoClass io_class);
-  int64_t Move(const Bio& bio);
+              IoClass io_class, bool fua);
+  int64_t Move(Bio* bio);
+  // Takes the next bio to complete out of pending_; null where none is.
+  Bio* TakePending();
+  bool Chance(uint32_t per_mille);
   // Remembers the durable content of the blocks before they change, and the
   // new one after.
   void KeepOld(uint64_t offset, uint64_t bytes);
   void KeepNew(uint64_t offset, uint64_t bytes);
+  void MakeDurable(uint64_t offset, uint64_t bytes);
 
   mutable std::mutex mutex_;  // guards all below
   std::string image_;
@@ -110,7 +143,14 @@ class SimDevice final : public BlockDevice {
   std::array<uint64_t, 4> arrived_{};       // by SimOp
   std::array<Fault, 4> faults_;
   std::vector<SimEvent> events_;
+  std::vector<SimEvent> submissions_;
+  std::deque<Bio*> pending_;
+  size_t most_pending_ = 0;
+  SimBehavior behavior_;
+  std::mt19937_64 rng_;
+  std::map<uint64_t, uint64_t> unreadable_;  // bytes, by offset
   uint64_t sequence_ = 0;
+  uint64_t submission_ = 0;
 };
 
 }  // namespace diofs

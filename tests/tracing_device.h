@@ -1,0 +1,129 @@
+#ifndef DIOFS_TESTS_TRACING_DEVICE_H_
+#define DIOFS_TESTS_TRACING_DEVICE_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "dio/block_device.h"
+#include "dio/dio.h"
+
+namespace diofs {
+
+// One bio as it was submitted.
+struct TracedBio {
+  IoDirection direction;
+  IoClass io_class;
+  uint16_t ioprio;
+  bool fua;
+  uint64_t file_offset;
+  uint64_t device_offset;
+  uint32_t bytes;
+  uint32_t segments;
+  size_t batch;  // from 0: the Submit it came with
+};
+
+// Stands in front of any device, writes down what passes, and makes chosen bios
+// fail or come back short. Owned by the test; thread-safe.
+class TracingDevice final : public BlockDevice {
+ public:
+  explicit TracingDevice(std::unique_ptr<BlockDevice> inner,
+                         size_t max_bios = kMaxBios)
+      : BlockDevice("traced", inner->geometry(), max_bios),
+        inner_(std::move(inner)) {}
+
+  BlockDevice* inner() { return inner_.get(); }
+
+  // The `nth` bio from now (1: the next), over both directions, ends with
+  // -error and is not carried out.
+  void FailNth(uint64_t nth, int error) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    plans_[trace_.size() + nth - 1] = -error;
+  }
+  // The `nth` bio from now moves only its first `bytes` (>= 1) at first.
+  void ShortenNth(uint64_t nth, uint32_t bytes) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    plans_[trace_.size() + nth - 1] = bytes;
+  }
+  // All bios so far, in the order of submission.
+  std::vector<TracedBio> trace() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return trace_;
+  }
+  size_t batches() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return batches_;
+  }
+  void ClearTrace() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    trace_.clear();
+    plans_.clear();
+    batches_ = 0;
+  }
+
+  void Wait(Dio* dio) override { inner_->Wait(dio); }
+  void Poll() override { inner_->Poll(); }
+  int64_t MoveNow(Bio* bio) override { return inner_->MoveNow(bio); }
+  bool CanFua() const override { return inner_->CanFua(); }
+  const char* backend_name() const override { return inner_->backend_name(); }
+
+ private:
+  // What is planned for a bio: 0 nothing, < 0 an error, > 0 bytes at first.
+  int64_t Note(const Bio& bio) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto plan = plans_.find(trace_.size());
+    trace_.push_back({bio.direction(), bio.io_class(), bio.ioprio(), bio.fua(),
+                      bio.file_offset(), bio.device_offset(), bio.bytes(),
+                      bio.segment_count(), batches_});
+    return plan == plans_.end() ? 0 : plan->second;
+  }
+
+  void DoSubmit(Bio* const* bios, size_t count) override {
+    std::vector<int64_t> plans(count);
+    for (size_t i = 0; i < count; ++i) plans[i] = Note(*bios[i]);
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      ++batches_;
+    }
+    // The caller's array is its own again once the last bio has ended.
+    const std::vector<Bio*> copy(bios, bios + count);
+    size_t first = 0;
+    for (size_t i = 0; i < count; ++i) {
+      if (plans[i] == 0) continue;
+      inner_->Submit(copy.data() + first, i - first);
+      first = i + 1;
+      Complete(copy[i], plans[i] < 0 ? plans[i] : MoveFirst(copy[i], plans[i]));
+    }
+    inner_->Submit(copy.data() + first, count - first);
+  }
+
+  int64_t MoveFirst(Bio* bio, int64_t bytes) {
+    const uint32_t limit = bio->limit_bytes;
+    // Direct I/O moves whole blocks; the report says less.
+    const uint32_t block = geometry().logical_block_bytes;
+    const auto whole = static_cast<uint32_t>((bytes + block - 1) / block);
+    bio->limit_bytes = std::min(whole * block, limit);
+    const int64_t moved = inner_->MoveNow(bio);
+    bio->limit_bytes = limit;
+    return moved < 0 ? moved : std::min<int64_t>(moved, bytes);
+  }
+
+  Result DoFlush() override { return inner_->Flush(); }
+  Result DoDiscard(uint64_t offset, uint64_t bytes) override {
+    return inner_->Discard(offset, bytes);
+  }
+
+  const std::unique_ptr<BlockDevice> inner_;
+  mutable std::mutex mutex_;  // guards all below
+  std::vector<TracedBio> trace_;
+  std::map<uint64_t, int64_t> plans_;  // by index in trace_
+  size_t batches_ = 0;
+};
+
+}  // namespace diofs
+
+#endif  // DIOFS_TESTS_TRACING_DEVICE_H_
