@@ -28,6 +28,7 @@ Result FreeSpace::Init(uint64_t total_blocks,
   allocator_ = ExtentAllocator();
   pending_.clear();
   pending_blocks_ = 0;
+  discarding_blocks_ = 0;
   total_blocks_ = total_blocks;
   metadata_blocks_ = Blocks(metadata);
   reserve_blocks_ =
@@ -40,14 +41,15 @@ Result FreeSpace::Init(uint64_t total_blocks,
 }
 
 Result FreeSpace::Allocate(uint64_t need, uint64_t want, SpacePriority priority,
-                           std::vector<Extent>* extents) {
+                           std::vector<Extent>* extents, bool last_attempt) {
   // A hint may ask for more than the volume can spare; a quarter of what is
   // free leaves room for the files beside it.
   const uint64_t free_blocks = allocator_.free_blocks();
   want = std::max(need, std::min(want, need + free_blocks / 4));
   Result result = allocator_.Allocate(want, need, reserve_blocks_, extents);
   if (result.ok() || result.error() != ENOSPC ||
-      priority == SpacePriority::kBulk) {
+      priority == SpacePriority::kBulk ||
+      (discarding_blocks_ > 0 && !last_attempt)) {
     return result;
   }
   const uint64_t kept =
@@ -73,12 +75,23 @@ void FreeSpace::FreeWhenDurable(Lsn lsn, std::vector<Extent> extents) {
   pending_.insert(at, PendingFree{lsn, std::move(extents)});
 }
 
-void FreeSpace::Release(Lsn durable) {
+void FreeSpace::Release(Lsn durable, std::vector<Extent>* to_discard) {
   while (!pending_.empty() && pending_.front().lsn <= durable) {
-    pending_blocks_ -= Blocks(pending_.front().extents);
-    FreeNow(pending_.front().extents);
+    const std::vector<Extent>& extents = pending_.front().extents;
+    pending_blocks_ -= Blocks(extents);
+    if (to_discard == nullptr) {
+      FreeNow(extents);
+    } else {
+      discarding_blocks_ += Blocks(extents);
+      to_discard->insert(to_discard->end(), extents.begin(), extents.end());
+    }
     pending_.pop_front();
   }
+}
+
+void FreeSpace::Discarded(Extent extent) {
+  discarding_blocks_ -= extent.count;
+  FreeNow({extent});
 }
 
 }  // namespace diofs

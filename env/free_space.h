@@ -31,22 +31,28 @@ class FreeSpace {
   Result Take(Extent extent) { return allocator_.Take(extent); }
 
   // Takes `need` blocks at least and `want` if that leaves enough for others;
-  // from the reserve in small pieces only. ENOSPC.
+  // from the reserve in small pieces only, and not while discards could be
+  // given up instead, unless this is the caller's `last_attempt`. ENOSPC.
   Result Allocate(uint64_t need, uint64_t want, SpacePriority priority,
-                  std::vector<Extent>* extents);
+                  std::vector<Extent>* extents, bool last_attempt = true);
   // Gives back blocks that no journal frame has ever named.
   void FreeNow(const std::vector<Extent>& extents);
   // Blocks that are free as soon as `lsn` is durable: an earlier state of the
   // volume still owns them.
   void FreeWhenDurable(Lsn lsn, std::vector<Extent> extents);
-  // Everything freed at or below `durable` becomes allocatable.
-  void Release(Lsn durable);
+  // Everything freed at or below `durable` becomes allocatable; or, where
+  // `to_discard` is not null, is handed out there and stays taken until
+  // Discarded.
+  void Release(Lsn durable, std::vector<Extent>* to_discard = nullptr);
+  void Discarded(Extent extent);
 
   // The highest number a pending free waits for; 0 where none does.
   Lsn pending_lsn() const { return pending_.empty() ? 0 : pending_.back().lsn; }
   uint64_t total_blocks() const { return total_blocks_; }
   uint64_t metadata_blocks() const { return metadata_blocks_; }
   uint64_t pending_blocks() const { return pending_blocks_; }
+  // Free, but for a discard that may be given up at any time.
+  uint64_t discarding_blocks() const { return discarding_blocks_; }
   uint64_t reserve_blocks() const { return reserve_blocks_; }
   const ExtentAllocator& allocator() const { return allocator_; }
 
@@ -59,6 +65,7 @@ class FreeSpace {
   ExtentAllocator allocator_;
   std::deque<PendingFree> pending_;  // by lsn
   uint64_t pending_blocks_ = 0;
+  uint64_t discarding_blocks_ = 0;
   uint64_t total_blocks_ = 0;
   uint64_t metadata_blocks_ = 0;
   uint64_t reserve_blocks_ = 0;

@@ -67,6 +67,10 @@ Result CheckSameOptions(const VolumeOptions& mounted,
   if (mounted.read_only != wanted.read_only) differs = "ro";
   if (mounted.flush_mode != wanted.flush_mode) differs = "flush";
   if (mounted.backend != wanted.backend) differs = "backend";
+  if (mounted.discard != wanted.discard) differs = "discard";
+  if (mounted.discard_bytes_per_second != wanted.discard_bytes_per_second) {
+    differs = "discard_rate";
+  }
   if (mounted.stats_file != wanted.stats_file) differs = "stats_file";
   if (differs == nullptr) return Result::Ok();
   return Result::Error(EINVAL, std::string("already open in this process with "
@@ -150,6 +154,10 @@ Result MountNew(const VolumeOptions& options, const MountTable::LogFn& log,
   MountOptions mount;
   mount.read_only = options.read_only;
   mount.flush_mode = options.flush_mode;
+  mount.discard = options.discard == DiscardMode::kAsync ||
+                  (options.discard == DiscardMode::kAuto &&
+                   device->geometry().is_block_device);
+  mount.discard_bytes_per_second = options.discard_bytes_per_second;
   mount.log = log;
   if (Result r = Volume::Mount(std::move(device), mount, volume); !r.ok()) {
     return r.error() == ENODATA ? std::move(r)

@@ -12,6 +12,13 @@
 
 namespace diofs {
 
+// Whether the device is told what has become free.
+enum class DiscardMode : uint8_t {
+  kAuto,  // a block device is; an image keeps the space it has
+  kNone,
+  kAsync,  // in the background
+};
+
 // How to open a volume: the options of a dio:// URI, parsed.
 struct VolumeOptions {
   std::string path;
@@ -22,6 +29,8 @@ struct VolumeOptions {
   bool read_only = false;
   FlushMode flush_mode = FlushMode::kDevice;
   Backend backend = Backend::kAuto;
+  DiscardMode discard = DiscardMode::kAuto;
+  uint64_t discard_bytes_per_second = MountOptions().discard_bytes_per_second;
   uint32_t lock_wait_ms = 30000;
   // A host file to which one line of JSON is appended at unmount: requests and
   // bytes by file kind, flushes. Empty: none.

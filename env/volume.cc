@@ -154,18 +154,37 @@ Result Volume::StartWriting() {
   superblock_.mounted_us = NowMicros();
   superblock_.clean_sequence = 0;
   superblock_.clean_region_nonce = 0;
-  return StoreSuperblock(device_.get(), &superblock_);
+  if (Result r = StoreSuperblock(device_.get(), &superblock_); !r.ok()) {
+    return r;
+  }
+  if (options_.discard && device_->geometry().discard) StartDiscarding();
+  return Result::Ok();
+}
+
+void Volume::StartDiscarding() {
+  Discarder::Options options;
+  options.bytes_per_second = options_.discard_bytes_per_second;
+  discarder_ = std::make_shared<Discarder>(
+      device_.get(), options, [this](const DeviceRange& range) {
+        std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+        free_space_.Discarded(
+            {range.offset / kBlockBytes, range.bytes / kBlockBytes});
+      });
 }
 
 Result Volume::Unmount() {
   if (Result r = CheckOwner(); !r.ok()) return r;
   std::lock_guard<std::mutex> unmount_lock(unmount_mutex_);
+  std::shared_ptr<Discarder> discarder;
   {
     // Behind this lock no operation can enter the journal any more, so that the
     // clean mark stored below names its true end.
     std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
     if (unmounted_.exchange(true)) return Result::Ok();
+    discarder = std::move(discarder_);
   }
+  // Outside the lock: it waits for a call back that takes it.
+  discarder.reset();
   Result result;
   if (!options_.read_only) {
     result = SyncData(0);
@@ -309,8 +328,30 @@ Result Volume::CommitDurable(Lsn lsn) {
 
 void Volume::ReleaseFrees() {
   std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
-  free_space_.Release(journal_->durable_lsn());
+  std::vector<Extent> to_discard;
+  free_space_.Release(journal_->durable_lsn(),
+                      discarder_ == nullptr ? nullptr : &to_discard);
   frees_pending_ = free_space_.pending_lsn() != 0;
+  for (const Extent& extent : to_discard) {
+    discarder_->Add({extent.start * kBlockBytes, extent.count * kBlockBytes});
+  }
+}
+
+void Volume::TakeBackDiscards() {
+  std::shared_ptr<Discarder> discarder;
+  {
+    std::shared_lock<std::shared_mutex> lock(namespace_mutex_);
+    discarder = discarder_;
+  }
+  if (discarder == nullptr) return;
+  // Who finds nothing to take back must see what the one before took.
+  std::lock_guard<std::mutex> one_at_a_time(take_back_mutex_);
+  const std::vector<DeviceRange> ranges = discarder->TakeBack();
+  std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+  for (const DeviceRange& range : ranges) {
+    free_space_.Discarded(
+        {range.offset / kBlockBytes, range.bytes / kBlockBytes});
+  }
 }
 
 Result Volume::ReclaimFrees() {
@@ -333,7 +374,8 @@ Result Volume::Usage(VolumeUsage* usage) {
   usage->total_blocks = free_space_.total_blocks();
   usage->metadata_blocks = free_space_.metadata_blocks();
   usage->pending_blocks = free_space_.pending_blocks();
-  usage->free_blocks = allocator.free_blocks();
+  usage->free_blocks =
+      allocator.free_blocks() + free_space_.discarding_blocks();
   usage->reserved_blocks =
       std::min(free_space_.reserve_blocks(), usage->free_blocks);
   usage->allocated_blocks = usage->total_blocks - usage->metadata_blocks -

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "dio/block_device.h"
+#include "dio/discarder.h"
 #include "dio/fork_guard.h"
 #include "dio/result.h"
 #include "env/free_space.h"
@@ -36,6 +37,9 @@ struct FormatOptions {
 struct MountOptions {
   bool read_only = false;
   FlushMode flush_mode = FlushMode::kDevice;
+  // Tell the device what has become free.
+  bool discard = false;
+  uint64_t discard_bytes_per_second = Discarder::Options().bytes_per_second;
   // One line for people, when something is not as it should be. May be empty.
   std::function<void(const std::string&)> log;
 };
@@ -178,6 +182,7 @@ class Volume : public std::enable_shared_from_this<Volume> {
   Result Recover();
   Result ClaimBlocks();
   Result StartWriting();
+  void StartDiscarding();
 
   // Prepares an operation under the namespace lock, applies and journals it,
   // and settles it. No operation (ino 0, kMtime) is a success.
@@ -209,6 +214,8 @@ class Volume : public std::enable_shared_from_this<Volume> {
   // Commits what pending frees wait for and makes them allocatable.
   Result ReclaimFrees();
   void ReleaseFrees();
+  // Makes allocatable what waits for a discard.
+  void TakeBackDiscards();
   FileStat StatOf(const Inode& inode) const;
   void Log(const std::string& line) const;
 
@@ -229,6 +236,11 @@ class Volume : public std::enable_shared_from_this<Volume> {
   std::set<uint64_t> locked_inos_;
   // Why no change is possible; empty while it is.
   std::string read_only_reason_;
+
+  // Null where nothing is discarded; guarded by namespace_mutex_, which its
+  // calls back take.
+  std::shared_ptr<Discarder> discarder_;
+  std::mutex take_back_mutex_;  // before namespace_mutex_
 
   // Why changes have stopped; set once, before stopped_.
   Result stop_error_;

@@ -59,19 +59,23 @@ Result Volume::Extend(const InodePtr& inode, uint64_t need_bytes,
         }
       }
       std::vector<Extent> extents;
-      result = free_space_.Allocate(need, want, priority, &extents);
+      result = free_space_.Allocate(need, want, priority, &extents,
+                                    /*last_attempt=*/attempt == 1);
       if (result.ok()) {
         auto longer = std::make_shared<ExtentMap>(*map);
         for (const Extent& extent : extents) longer->Append(extent);
         inode->set_map(std::move(longer));
         return result;
       }
-      if (result.error() != ENOSPC || free_space_.pending_lsn() == 0) {
+      if (result.error() != ENOSPC || (free_space_.pending_lsn() == 0 &&
+                                       free_space_.discarding_blocks() == 0)) {
         return result;
       }
     }
-    // Blocks of deleted files wait for their deletion to be durable.
+    // Blocks of deleted files wait for their deletion to be durable, and then
+    // for their discard, which may be given up.
     if (Result r = ReclaimFrees(); !r.ok()) return r;
+    TakeBackDiscards();
   }
   return result;
 }

@@ -2,6 +2,8 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <initializer_list>
+#include <utility>
 
 namespace diofs {
 
@@ -52,24 +54,46 @@ bool ParseFlush(std::string_view value, VolumeOptions* options) {
                    FlushMode::kMemory, &options->flush_mode);
 }
 
-bool ParseBackend(std::string_view value, VolumeOptions* options) {
-  if (value == "auto") {
-    options->backend = Backend::kAuto;
+// The words for a value that is one of several, for both directions.
+template <typename T>
+using Words = std::initializer_list<std::pair<const char*, T>>;
+
+constexpr Words<Backend> kBackends = {{"auto", Backend::kAuto},
+                                      {"uring", Backend::kUring},
+                                      {"threads", Backend::kThreads},
+                                      {"sync", Backend::kSync}};
+constexpr Words<DiscardMode> kDiscardModes = {{"auto", DiscardMode::kAuto},
+                                              {"none", DiscardMode::kNone},
+                                              {"async", DiscardMode::kAsync}};
+
+template <typename T>
+bool FindWord(const Words<T>& words, std::string_view text, T* value) {
+  for (const auto& [word, meaning] : words) {
+    if (text != word) continue;
+    *value = meaning;
     return true;
   }
-  return ParseWord(value, "uring", Backend::kUring, "sync", Backend::kSync,
-                   &options->backend);
+  return false;
 }
 
-const char* BackendName(Backend backend) {
-  switch (backend) {
-    case Backend::kUring:
-      return "uring";
-    case Backend::kSync:
-      return "sync";
-    default:
-      return "auto";
+template <typename T>
+std::string WordFor(const Words<T>& words, T value) {
+  for (const auto& [word, meaning] : words) {
+    if (meaning == value) return word;
   }
+  return std::string();
+}
+
+bool ParseBackend(std::string_view value, VolumeOptions* options) {
+  return FindWord(kBackends, value, &options->backend);
+}
+
+bool ParseDiscard(std::string_view value, VolumeOptions* options) {
+  return FindWord(kDiscardModes, value, &options->discard);
+}
+
+bool ParseDiscardRate(std::string_view value, VolumeOptions* options) {
+  return ParseSize(value, &options->discard_bytes_per_second);
 }
 
 bool ParseLockWait(std::string_view value, VolumeOptions* options) {
@@ -107,9 +131,15 @@ const std::vector<VolumeOption>& AllVolumeOptions() {
          return std::string(o.flush_mode == FlushMode::kMemory ? "memory"
                                                                : "device");
        }},
-      {"backend", "auto|uring|sync", ParseBackend,
+      {"backend", "auto|uring|threads|sync", ParseBackend,
+       [](const VolumeOptions& o) { return WordFor(kBackends, o.backend); }},
+      {"discard", "auto|none|async", ParseDiscard,
        [](const VolumeOptions& o) {
-         return std::string(BackendName(o.backend));
+         return WordFor(kDiscardModes, o.discard);
+       }},
+      {"discard_rate", "SIZE a second (0: no bound)", ParseDiscardRate,
+       [](const VolumeOptions& o) {
+         return std::to_string(o.discard_bytes_per_second);
        }},
       {"lock_wait", "SECONDS (at most 86400)", ParseLockWait,
        [](const VolumeOptions& o) {

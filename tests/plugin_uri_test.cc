@@ -86,7 +86,7 @@ TEST(DioUri, EveryOption) {
   VolumeOptions options;
   const Result parsed = ParseDioUri(
       "dio:///a/b?create=4G&prealloc=none&ro=1&flush=memory&backend=sync&"
-      "lock_wait=5&stats_file=/tmp/s",
+      "discard=async&discard_rate=64M&lock_wait=5&stats_file=/tmp/s",
       &options);
   ASSERT_TRUE(parsed.ok()) << parsed.ToString();
   EXPECT_EQ(options.path, "/a/b");
@@ -95,6 +95,8 @@ TEST(DioUri, EveryOption) {
   EXPECT_TRUE(options.read_only);
   EXPECT_EQ(options.flush_mode, FlushMode::kMemory);
   EXPECT_EQ(options.backend, Backend::kSync);
+  EXPECT_EQ(options.discard, DiscardMode::kAsync);
+  EXPECT_EQ(options.discard_bytes_per_second, uint64_t{64} << 20);
   EXPECT_EQ(options.lock_wait_ms, 5000U);
   EXPECT_EQ(options.stats_file, "/tmp/s");
 }
@@ -156,7 +158,9 @@ TEST(DioUri, BadOptionsAreNamedAndTheValidOnesListed) {
       {"prealloc=1", "full|none"},
       {"ro=yes", "0|1"},
       {"flush=shared", "device|memory"},
-      {"backend=aio", "auto|uring"},
+      {"backend=aio", "auto|uring|threads|sync"},
+      {"discard=on", "auto|none|async"},
+      {"discard_rate=fast", "SIZE a second"},
       {"lock_wait=-1", "SECONDS"},
       {"lock_wait=86401", "86400"},
       {"stats_file=relative", "/PATH"},
@@ -173,7 +177,8 @@ TEST(DioUri, BadOptionsAreNamedAndTheValidOnesListed) {
 TEST(VolumeOptions, PrintedValuesAreParsedAgain) {
   VolumeOptions options;
   ASSERT_TRUE(ParseDioUri("dio:///a?create=1G&prealloc=none&ro=1&flush=memory&"
-                          "backend=uring&lock_wait=7&stats_file=/s",
+                          "backend=threads&discard=none&discard_rate=0&"
+                          "lock_wait=7&stats_file=/s",
                           &options)
                   .ok());
   VolumeOptions again;
