@@ -118,8 +118,10 @@ void ByteModel::Shuffle() {
     if (what < 3) ZeroBlock(i);
   }
   if (what == 3 && Below(4) == 0) {
-    file_size_ = std::min(file_size_, first * block_bytes_);
-    for (uint64_t i = first; i < blocks_.size(); ++i) {
+    // Inside a block, whose other bytes stay until somebody writes behind them.
+    file_size_ = std::min(file_size_,
+                          first * block_bytes_ + 1 + Below(block_bytes_ - 1));
+    for (uint64_t i = first + 1; i < blocks_.size(); ++i) {
       Block& block = blocks_[i];
       if (block.state == BlockState::kMapped) {
         block.state = BlockState::kUnwritten;

@@ -117,7 +117,7 @@ TEST_P(Request, TheDestructorTellsTheEndToo) {
 // While the submission goes on the request is not done, whoever ends its bios
 // and whenever: the walk's next question sees it.
 TEST_P(Request, ItIsNotDoneWhileItIsBeingSubmitted) {
-  constexpr uint64_t kBios = 60;
+  constexpr uint64_t kBios = 24;
   AlignedBuffer memory = FilledBuffer(kBios * kBlock, 'm');
   for (const bool boundary : {false, true}) {
     Dio dio(device_.get());

@@ -475,13 +475,14 @@ TEST_F(UringDeviceTest, AForkedChildCanDoNothingAndHarmNothing) {
            device_->Write(0, memory_.data(), kBlock, 0).error() == ESTALE &&
            device_->Flush().error() == ESTALE &&
            device_->Discard(0, kBlock).error() == ESTALE;
-      Dio another(device_.get());
+      auto another = std::make_unique<Dio>(device_.get());
       Plug another_plug(device_.get());
-      another.Submit(
+      another->Submit(
           MakeRequest(mapper, IoDirection::kRead, 0, &segment, 1, false),
           &another_plug);
       another_plug.Finish();
-      ok = ok && another.Wait().error() == ESTALE;
+      ok = ok && another->Wait().error() == ESTALE;
+      another.reset();
       device_->Poll();
       return RunAmongMappings([&] { device_.reset(); }) && ok;
     });

@@ -21,15 +21,19 @@ std::atomic<uint64_t> g_allocations{0};
 
 }  // namespace
 
-// Every ordinary allocation of this program passes here.
-void* operator new(std::size_t bytes) {
+// Every ordinary allocation of this program passes here. Not inlined, for gcc
+// would see free() take what `new` gave, and warn.
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
   g_allocations.fetch_add(1, std::memory_order_relaxed);
   void* const memory = std::malloc(std::max<std::size_t>(bytes, 1));
   if (memory == nullptr) std::terminate();
   return memory;
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t /*bytes*/) noexcept {
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory,
+                                       std::size_t /*bytes*/) noexcept {
   std::free(memory);
 }
 
