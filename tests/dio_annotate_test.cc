@@ -125,7 +125,7 @@ TEST_F(DioAnnotate, WhoDoesNotWaitForItsReadIsReported) {
                 const iovec segment = {memory.data(), kBytes};
                 AnnotateReadCompleted(&segment, 1);
               });
-              static volatile char seen = 0;
+              [[maybe_unused]] static volatile char seen = 0;
               std::thread user([] { seen = memory[kBytes / 2]; });
               reaper.join();
               user.join();

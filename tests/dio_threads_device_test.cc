@@ -150,10 +150,12 @@ TEST_F(ThreadsDeviceTest, RequestsOfAnyLength) {
 
 // Many requests at once fill the queue; the submitter then works itself.
 TEST_F(ThreadsDeviceTest, AFullQueueIsNoObstacle) {
+  std::vector<AlignedBuffer> memory;
   std::vector<std::unique_ptr<Request>> requests;
   for (int i = 0; i < 24; ++i) {
+    memory.push_back(BufferPool::Get(64 * kBlock));
     requests.push_back(std::make_unique<Request>(
-        device_.get(), IoDirection::kRead, memory_.data(), 64, true));
+        device_.get(), IoDirection::kRead, memory.back().data(), 64, true));
   }
   for (const auto& request : requests) {
     EXPECT_EQ(64 * kBlock, request->dio->Wait().bytes());

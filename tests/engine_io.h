@@ -19,18 +19,9 @@
 #include "dio/dio.h"
 #include "dio/plug.h"
 #include "tests/test_mapper.h"
+#include "tests/test_seed.h"
 
 namespace diofs {
-
-// How often a test that looks for a race tries: `rounds`, divided by
-// DIOFS_TEST_SCALE where that is set (0.01 is a hundred times more often).
-inline uint64_t ScaledRounds(uint64_t rounds) {
-  const char* const scale = std::getenv("DIOFS_TEST_SCALE");
-  const double divisor = scale == nullptr ? 1.0 : std::strtod(scale, nullptr);
-  if (divisor <= 0) return rounds;
-  return std::max<uint64_t>(
-      static_cast<uint64_t>(static_cast<double>(rounds) / divisor), 1);
-}
 
 // Aligned memory, filled with one byte or with bytes that tell places apart.
 inline AlignedBuffer FilledBuffer(size_t bytes, char fill) {

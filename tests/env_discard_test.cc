@@ -107,7 +107,7 @@ TEST_F(DiscardTest, RandomFilesKeepTheirBytes) {
   Mount(FormattedSim(kVolumeBytes));
   std::mt19937_64 rng(TestSeed());
   std::map<std::string, std::string> files;
-  for (int i = 0; i < 400; ++i) {
+  for (uint64_t i = 0; i < ScaledRounds(400); ++i) {
     const std::string name = "/f" + std::to_string(rng() % 12);
     if (rng() % 3 == 0) {
       EXPECT_EQ(files.erase(name) == 1, volume_->Unlink(name).ok());

@@ -310,7 +310,7 @@ class ExtentAllocatorProperty : public ::testing::Test {
 };
 
 TEST_F(ExtentAllocatorProperty, RandomAgainstBitset) {
-  for (int step = 0; step < 8000; ++step) {
+  for (uint64_t step = 0; step < ScaledRounds(8000); ++step) {
     switch (Below(8)) {
       case 0:
         TakeExactly();

@@ -230,7 +230,7 @@ TEST_P(FileWriterTest, MatchesAStringUnderRandomOperations) {
   std::mt19937_64 rng(seed);
   Create("/f");
   std::string model;
-  for (int step = 0; step < 600; ++step) {
+  for (uint64_t step = 0; step < ScaledRounds(600); ++step) {
     SCOPED_TRACE("DIOFS_TEST_SEED=" + std::to_string(seed) + " step " +
                  std::to_string(step));
     const uint64_t choice = rng() % 100;

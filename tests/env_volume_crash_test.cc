@@ -209,7 +209,7 @@ class VolumeCrashTest : public testing::Test {
 // kill -9: the device keeps all it was given, and every operation that returned
 // is there.
 TEST_F(VolumeCrashTest, DeathOfTheProcessLosesNothingThatReturned) {
-  for (uint64_t round = 0; round < 20; ++round) {
+  for (uint64_t round = 0; round < ScaledRounds(20); ++round) {
     const uint64_t seed = TestSeed() + round;
     SCOPED_TRACE("DIOFS_TEST_SEED=" + std::to_string(seed));
     Start(seed);
@@ -222,7 +222,7 @@ TEST_F(VolumeCrashTest, DeathOfTheProcessLosesNothingThatReturned) {
 }
 
 TEST_F(VolumeCrashTest, PowerCutBetweenOperationsKeepsWhatWasSynced) {
-  for (uint64_t round = 0; round < 30; ++round) {
+  for (uint64_t round = 0; round < ScaledRounds(30); ++round) {
     const uint64_t seed = TestSeed() + round;
     SCOPED_TRACE("DIOFS_TEST_SEED=" + std::to_string(seed));
     Start(seed);
@@ -239,7 +239,7 @@ TEST_F(VolumeCrashTest, PowerCutBetweenOperationsKeepsWhatWasSynced) {
 // The n-th request and all behind it never reach the device: a cut in the
 // middle of whatever was going on.
 TEST_F(VolumeCrashTest, PowerCutInTheMiddleOfAnOperation) {
-  for (uint64_t round = 0; round < 40; ++round) {
+  for (uint64_t round = 0; round < ScaledRounds(40); ++round) {
     const uint64_t seed = TestSeed() + round;
     SCOPED_TRACE("DIOFS_TEST_SEED=" + std::to_string(seed));
     Start(seed);
@@ -258,7 +258,7 @@ TEST_F(VolumeCrashTest, PowerCutInTheMiddleOfAnOperation) {
 
 // Recovery writes too, and may be cut short itself.
 TEST_F(VolumeCrashTest, PowerCutDuringRecovery) {
-  for (uint64_t round = 0; round < 20; ++round) {
+  for (uint64_t round = 0; round < ScaledRounds(20); ++round) {
     const uint64_t seed = TestSeed() + round;
     SCOPED_TRACE("DIOFS_TEST_SEED=" + std::to_string(seed));
     Start(seed);

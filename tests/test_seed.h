@@ -1,6 +1,7 @@
 #ifndef DIOFS_TESTS_TEST_SEED_H_
 #define DIOFS_TESTS_TEST_SEED_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -23,6 +24,16 @@ inline uint64_t TestSeed() {
     return value;
   }();
   return seed;
+}
+
+// How often a randomised test tries: `rounds`, divided by
+// DIOFS_TEST_SCALE where that is set (0.01 is a hundred times more often).
+inline uint64_t ScaledRounds(uint64_t rounds) {
+  const char* const scale = std::getenv("DIOFS_TEST_SCALE");
+  const double divisor = scale == nullptr ? 1.0 : std::strtod(scale, nullptr);
+  if (divisor <= 0) return rounds;
+  return std::max<uint64_t>(
+      static_cast<uint64_t>(static_cast<double>(rounds) / divisor), 1);
 }
 
 }  // namespace diofs
