@@ -19,9 +19,11 @@ char* ReserveHugePages(size_t bytes) {
   char* const start = static_cast<char*>(memory);
   char* const base = reinterpret_cast<char*>(
       AlignUp(reinterpret_cast<uintptr_t>(start), kHugePageBytes));
-  if (base > start) munmap(start, static_cast<size_t>(base - start));
-  const auto behind = static_cast<size_t>(start + reserved - (base + bytes));
-  if (behind > 0) munmap(base + bytes, behind);
+  // In front of it may be nothing, which is only refused; behind it there is a
+  // rest always.
+  (void)munmap(start, static_cast<size_t>(base - start));
+  (void)munmap(base + bytes,
+               static_cast<size_t>(start + reserved - (base + bytes)));
   // A wish, which the kernel need not grant.
   (void)madvise(base, bytes, MADV_HUGEPAGE);
   return base;

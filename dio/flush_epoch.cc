@@ -22,7 +22,7 @@ Result FlushEpoch::Flush(const std::function<Result()>& flush) {
     lock.lock();
     flushing_ = false;
     finished_ = started_;
-    if (!result.ok() && error_.ok()) error_ = std::move(result);
+    if (!result.ok()) error_ = std::move(result);
     finished_condition_.NotifyAll();
   }
   return error_;

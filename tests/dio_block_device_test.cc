@@ -11,6 +11,7 @@
 #include "dio/buffer_pool.h"
 #include "dio/dio.h"
 #include "dio/plug.h"
+#include "tests/engine_io.h"
 #include "tests/sim_device.h"
 #include "tests/test_mapper.h"
 
@@ -153,6 +154,41 @@ TEST_F(BlockDeviceTest, FlushesOnlyWhatWasWritten) {
   EXPECT_EQ(1u, device_.flushes());
 }
 
+// A bio made for a device that takes more: longer than all of the other one,
+// or from memory that is not aligned enough for it.
+TEST_F(BlockDeviceTest, ABioThatOnlyAnotherDeviceTakes) {
+  SimDevice tiny(SimDevice::MakeGeometry(8192));
+  Geometry geometry = device_.geometry();
+  geometry.memory_align_bytes = 4096;
+  SimDevice coarse(geometry);
+  const TestMapper mapper(TestMapper::Run(BlockState::kMapped, 0, 4));
+  const struct {
+    BlockDevice* device;
+    size_t distance;
+    size_t bytes;
+  } cases[] = {{&tiny, 0, 16384}, {&coarse, 512, 4096}};
+  for (const auto& one : cases) {
+    IoRequest io(IoDirection::kWrite, mapper, 0, memory_.data() + one.distance,
+                 one.bytes, 16384);
+    Dio dio(&device_);
+    Plug plug(one.device);
+    dio.Submit(io.get(), &plug);
+    plug.Finish();
+    EXPECT_EQ(EINVAL, dio.Wait().error());
+    EXPECT_EQ(0u, one.device->stats().by_class[0].writes);
+  }
+}
+
+// Whose every write is durable when it ends.
+TEST_F(BlockDeviceTest, WithoutAWriteCacheThereIsNothingToFlush) {
+  Geometry geometry = device_.geometry();
+  geometry.write_cache = false;
+  SimDevice without(geometry);
+  ASSERT_TRUE(without.Write(0, memory_.data(), 512, 0).ok());
+  EXPECT_TRUE(without.Flush().ok());
+  EXPECT_EQ(0u, without.flushes());
+}
+
 TEST_F(BlockDeviceTest, AFailedFlushStaysFailed) {
   ASSERT_TRUE(device_.Write(0, memory_.data(), 512, 0).ok());
   device_.FailNth(SimOp::kFlush, 1, ENOSPC);
@@ -179,6 +215,7 @@ TEST_F(BlockDeviceTest, DiscardIsCheckedToo) {
   EXPECT_TRUE(device_.Discard(0, 4096).ok());
   EXPECT_TRUE(device_.Discard(4096, 0).ok());
   EXPECT_EQ(EINVAL, device_.Discard(100, 512).error());
+  EXPECT_EQ(EINVAL, device_.Discard(512, 100).error());
   EXPECT_EQ(EINVAL, device_.Discard(kBytes, 512).error());
   EXPECT_EQ(EINVAL, device_.Discard(512, UINT64_MAX - 511).error());
   EXPECT_EQ(1u, device_.discards());

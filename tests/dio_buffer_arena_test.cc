@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <cstring>
 #include <map>
@@ -7,6 +8,7 @@
 
 #include "dio/align.h"
 #include "dio/buffer_arena.h"
+#include "tests/child_process.h"
 #include "tests/test_seed.h"
 
 namespace diofs {
@@ -94,6 +96,20 @@ TEST_F(BufferArenaTest, RandomSizes) {
   for (size_t i = 0; i < BufferArena::kBytes / BufferArena::kMaxBytes; ++i) {
     EXPECT_NE(nullptr, arena_.Allocate(BufferArena::kOrders - 1));
   }
+}
+
+// No address space: an arena without memory, which gives none.
+TEST_F(BufferArenaTest, WithoutMemoryItIsEmpty) {
+  ChildProcess child([](const ChildProcess::Parent&) {
+    const rlimit nothing_more = {1, 1};
+    if (setrlimit(RLIMIT_AS, &nothing_more) != 0) return false;
+    BufferArena arena;
+    return arena.base() == nullptr && arena.bytes() == 0 &&
+           arena.free_bytes() == 0 && arena.Allocate(0) == nullptr &&
+           arena.Allocate(BufferArena::kOrders - 1) == nullptr &&
+           !arena.Contains(nullptr) && !arena.Contains(&arena);
+  });
+  EXPECT_EQ(0, child.Wait());
 }
 
 }  // namespace

@@ -1,7 +1,9 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <set>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "dio/align.h"
@@ -25,6 +27,57 @@ TEST(BufferPool, SizesAndAlignment) {
 TEST(BufferPool, ImpossibleSizesGiveAnEmptyBuffer) {
   EXPECT_FALSE(BufferPool::Get(SIZE_MAX));
   EXPECT_FALSE(AlignedBuffer());
+}
+
+TEST(BufferPool, MoreThanThereIsGivesAnEmptyBuffer) {
+  const uint64_t before = BufferPool::bytes_in_use();
+  EXPECT_FALSE(BufferPool::Get(size_t{1} << 45));
+  EXPECT_EQ(before, BufferPool::bytes_in_use());
+}
+
+// Once the arena is used up the system's memory serves, and is kept for the
+// next one up to a bound.
+TEST(BufferPool, BeyondTheArena) {
+  constexpr size_t kBytes = BufferArena::kMaxBytes;
+  constexpr size_t kKept = BufferPool::kMaxCachedBytes / kBytes;
+  const uint64_t before = BufferPool::bytes_in_use();
+  std::vector<AlignedBuffer> arena;
+  std::vector<AlignedBuffer> others;
+  while (others.empty()) {
+    AlignedBuffer buffer = BufferPool::Get(kBytes);
+    ASSERT_TRUE(buffer);
+    const bool inside = BufferPool::arena().Contains(buffer.data());
+    (inside ? arena : others).push_back(std::move(buffer));
+  }
+  EXPECT_EQ(BufferArena::kBytes / kBytes, arena.size());
+  while (others.size() < kKept + 3) others.push_back(BufferPool::Get(kBytes));
+  std::set<char*> kept;
+  for (size_t i = 0; i < others.size(); ++i) {
+    ASSERT_TRUE(IsAligned(others[i].data(), BufferPool::kAlignment));
+    std::memset(others[i].data(), 'o', kBytes);
+    if (i < kKept) kept.insert(others[i].data());
+    others[i] = AlignedBuffer();
+  }
+  for (size_t i = 0; i < kKept; ++i) {
+    others[i] = BufferPool::Get(kBytes);
+    EXPECT_EQ(1u, kept.erase(others[i].data())) << i;
+  }
+  EXPECT_EQ(before + (arena.size() + kKept) * kBytes,
+            BufferPool::bytes_in_use());
+  others.clear();
+  arena.clear();
+  EXPECT_EQ(before, BufferPool::bytes_in_use());
+  // And the arena comes first again.
+  EXPECT_TRUE(BufferPool::arena().Contains(BufferPool::Get(kBytes).data()));
+}
+
+TEST(BufferPool, ABufferMovedIntoItselfStays) {
+  AlignedBuffer buffer = BufferPool::Get(4096);
+  char* const data = buffer.data();
+  AlignedBuffer& same = buffer;
+  buffer = std::move(same);
+  EXPECT_EQ(data, buffer.data());
+  std::memset(buffer.data(), 's', 4096);
 }
 
 TEST(BufferPool, CountsWhatIsHandedOut) {

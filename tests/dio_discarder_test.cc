@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 #include <atomic>
@@ -10,6 +11,7 @@
 
 #include "dio/discarder.h"
 #include "tests/child_process.h"
+#include "tests/deny_syscall.h"
 #include "tests/sim_device.h"
 
 namespace diofs {
@@ -176,6 +178,49 @@ TEST_F(DiscarderTest, TheDestructorDropsWhatIsWaiting) {
   discarder->Add({0, kMiB});
   discarder.reset();
   EXPECT_TRUE(Done().empty());
+}
+
+// Where no thread can be had blocks wait until somebody takes them back; no
+// space is lost, and nobody waits for ever.
+TEST_F(DiscarderTest, WithoutAThreadWhatWaitsCanBeTakenBack) {
+  ChildProcess child([&](const ChildProcess::Parent&) {
+    if (!DenySyscall(SYS_clone3, EAGAIN) || !DenySyscall(SYS_clone, EAGAIN)) {
+      return false;
+    }
+    const auto discarder = Make();
+    discarder->Add({0, kMiB});
+    discarder->Drain();
+    if (discarder->pending_bytes() != kMiB || !Done().empty()) return false;
+    const std::vector<DeviceRange> back = discarder->TakeBack();
+    return back.size() == 1 && back[0].bytes == kMiB &&
+           discarder->pending_bytes() == 0;
+  });
+  EXPECT_EQ(0, child.Wait());
+}
+
+// What is just being discarded may not be given out meanwhile.
+TEST_F(DiscarderTest, TakeBackWaitsForTheDiscardUnderWay) {
+  options_.gather_bytes = 0;
+  options_.gather_ms = 0;
+  std::atomic<bool> told{false};
+  std::atomic<bool> go{false};
+  std::atomic<bool> back{false};
+  Discarder discarder(&device_, options_, [&](const DeviceRange&) {
+    told = true;
+    while (!go) std::this_thread::yield();
+  });
+  discarder.Add({0, 4096});
+  while (!told) std::this_thread::yield();
+  std::thread taker([&] {
+    EXPECT_TRUE(discarder.TakeBack().empty());
+    EXPECT_TRUE(go);
+    back = true;
+  });
+  // Long enough for the thread to have come to its wait, mostly.
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_FALSE(back);
+  go = true;
+  taker.join();
 }
 
 TEST_F(DiscarderTest, AForkedChildMayDestroyIt) {

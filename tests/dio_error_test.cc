@@ -125,6 +125,14 @@ TEST_P(Errors, D9AMemoryErrorAfterSomeProgressIsAShortSuccess) {
   }
 }
 
+// Of several it is the first in the file that counts.
+TEST_P(Errors, OfSeveralMemoryErrorsTheFirstPlaceCounts) {
+  device_->FailNth(2, EFAULT);
+  device_->FailNth(5, EFAULT);
+  IoRequest io = Request(IoDirection::kRead);
+  EXPECT_EQ(kBlock, RunIo(device_.get(), &io).bytes());
+}
+
 class UnmappedMemory : public ErrorTest {};
 
 INSTANTIATE_TEST_SUITE_P(Real, UnmappedMemory,
@@ -227,16 +235,19 @@ TEST_P(BadBlocks, ManyBadBlocksAreNotAllTried) {
 
 TEST_P(Errors, AnEioThatHealsIsNoError) {
   const std::string image = device_.Image();
+  // How the block layer says it.
+  const int errors[] = {EIO, ENODATA, EILSEQ};
   for (uint64_t nth = 1; nth <= kBlocks; ++nth) {
     std::memset(memory_.data(), 'u', memory_.size());
     const bool has_pieces = GetParam().logical_block_bytes < kBlock;
-    device_->FailNth(nth, EIO);
+    const int error = errors[nth % 3];
+    device_->FailNth(nth, error);
     IoRequest io = Request(IoDirection::kRead, nth % 2 == 0);
     std::unique_ptr<Dio> dio;
     const Result result = RunIo(device_.get(), &io, &dio);
     // A single block cannot be divided, and is not read twice.
     EXPECT_EQ(has_pieces, dio->unreadable().empty());
-    ASSERT_EQ(has_pieces ? 0 : EIO, result.error()) << result.ToString();
+    ASSERT_EQ(has_pieces ? 0 : error, result.error()) << result.ToString();
     if (!has_pieces) continue;
     ASSERT_EQ(kBlocks * kBlock, result.bytes());
     for (uint64_t i = 0; i < kBlocks; ++i) {
@@ -244,6 +255,46 @@ TEST_P(Errors, AnEioThatHealsIsNoError) {
                                  memory_.data() + i * kBlock, kBlock));
     }
   }
+}
+
+// Where something else went wrong too, what is known to be unreadable is not
+// all that is missing, and is not told as such.
+TEST_P(BadBlocks, BesideAnotherErrorTheyAreNotAll) {
+  device_.sim()->SetUnreadable(0, 1);
+  for (const int error : {ETIMEDOUT, EFAULT}) {
+    device_->ClearTrace();
+    device_->FailNth(3, error);
+    IoRequest io = Request(IoDirection::kRead);
+    std::unique_ptr<Dio> dio;
+    const Result result = RunIo(device_.get(), &io, &dio);
+    EXPECT_EQ(error == EFAULT ? ENODATA : ETIMEDOUT, result.error())
+        << result.ToString();
+    EXPECT_TRUE(dio->unreadable().empty());
+  }
+  // The mapper fails behind the bad block.
+  TestMapper mapper;
+  mapper.answer = [](uint64_t first, uint64_t, BlockMapping* mapping) {
+    if (first > 0) return Result::Error(EUCLEAN);
+    *mapping = {BlockState::kMapped, 0, 1, false, 0};
+    return Result::Ok();
+  };
+  IoRequest io(IoDirection::kRead, mapper, 0, memory_.data(), 2 * kBlock,
+               2 * kBlock);
+  std::unique_ptr<Dio> dio;
+  EXPECT_EQ(EUCLEAN, RunIo(device_.get(), &io, &dio).error());
+  EXPECT_TRUE(dio->unreadable().empty());
+}
+
+// A bio that waits to be read again is one that others cannot have: where half
+// of them are out none is kept.
+TEST_P(BadBlocks, WithFewBiosTheReadJustFails) {
+  EngineDevice device(GetParam(), 64 * kBlock, nullptr, 1);
+  device.sim()->SetUnreadable(2 * kBlock, 1);
+  IoRequest io = Request(IoDirection::kRead);
+  std::unique_ptr<Dio> dio;
+  EXPECT_EQ(ENODATA, RunIo(device.get(), &io, &dio).error());
+  EXPECT_TRUE(dio->unreadable().empty());
+  EXPECT_EQ(0u, device->bios_in_use());
 }
 
 // Reads that were merged into one fail only where a block of theirs is bad.

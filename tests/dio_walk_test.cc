@@ -322,6 +322,22 @@ class SkipHoles : public Walk {
 INSTANTIATE_TEST_SUITE_P(All, SkipHoles, testing::ValuesIn(AllEngines()),
                          EngineTestName);
 
+// The mode is one of writes.
+TEST_P(SkipHoles, AReadGoesThroughHoles) {
+  OPEN_OR_SKIP(64);
+  AlignedBuffer memory = FilledBuffer(3 * kBlock, 'r');
+  TestMapper mapper(TestMapper::Run(BlockState::kMapped, 10, 3));
+  mapper.blocks[1].state = BlockState::kHole;
+  IoRequest io(IoDirection::kRead, mapper, 0, memory.data(), 3 * kBlock,
+               3 * kBlock);
+  io->write_mode = WriteMode::kSkipHoles;
+  EXPECT_EQ(3 * kBlock, RunIo(device(), &io).bytes());
+  EXPECT_EQ(DeviceBytes(10 * kBlock, kBlock),
+            std::string(memory.data(), kBlock));
+  EXPECT_EQ(std::string(kBlock, '\0'),
+            std::string(memory.data() + kBlock, kBlock));
+}
+
 TEST_P(SkipHoles, AHoleInsideTheFileEndsTheWriteShort) {
   constexpr uint64_t kBlocks = 6;
   OPEN_OR_SKIP(64);

@@ -89,8 +89,12 @@ EngineDevice::~EngineDevice() {
 
 std::string EngineDevice::Image() {
   if (sim_ != nullptr) return sim_->Image();
+  std::string image(device_->geometry().device_bytes, '\0');
   std::ifstream file(path_, std::ios::binary);
-  return std::string(std::istreambuf_iterator<char>(file), {});
+  EXPECT_TRUE(
+      file.read(image.data(), static_cast<std::streamsize>(image.size()))
+          .good());
+  return image;
 }
 
 }  // namespace diofs
