@@ -167,16 +167,16 @@ bool IsBlockSize(uint32_t bytes) {
 }
 
 std::string HumanBytes(uint64_t bytes) {
-  static constexpr const char* kUnits[] = {"B",   "KiB", "MiB",
-                                           "GiB", "TiB", "PiB"};
+  static constexpr const char* kUnits[] = {"B",   "KiB", "MiB", "GiB",
+                                           "TiB", "PiB", "EiB"};
   size_t unit = 0;
-  uint64_t tenths = bytes * 10;
-  while (tenths >= 10240 && unit + 1 < std::size(kUnits)) {
-    tenths /= 1024;
+  uint64_t tenths = 0;
+  for (; bytes >= 1024; bytes /= 1024) {
+    tenths = bytes % 1024 * 10 / 1024;
     ++unit;
   }
-  std::string text = std::to_string(tenths / 10);
-  if (unit > 0) text += "." + std::to_string(tenths % 10);
+  std::string text = std::to_string(bytes);
+  if (unit > 0) text += "." + std::to_string(tenths);
   return text + " " + kUnits[unit];
 }
 

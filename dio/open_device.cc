@@ -48,20 +48,27 @@ class ScopedFd {
   int fd_;
 };
 
-int OpenRetrying(const std::string& path, int flags) {
-  int fd = -1;
+// What `call` answers once no signal interrupts it.
+template <typename Call>
+int Retrying(const Call& call) {
+  int result = 0;
   do {
-    fd = open(path.c_str(), flags);
-  } while (fd < 0 && errno == EINTR);
-  return fd;
+    result = call();
+  } while (result < 0 && errno == EINTR);
+  return result;
+}
+
+// A file that it makes is for its owner alone.
+int OpenRetrying(const std::string& path, int flags) {
+  return Retrying([&] { return open(path.c_str(), flags, 0600); });
 }
 
 int LockRetrying(int fd, int operation) {
-  int result = 0;
-  do {
-    result = flock(fd, operation | LOCK_NB);
-  } while (result != 0 && errno == EINTR);
-  return result;
+  return Retrying([&] { return flock(fd, operation | LOCK_NB); });
+}
+
+int SyncRetrying(int fd) {
+  return Retrying([&] { return fsync(fd); });
 }
 
 Result Resolve(const std::string& path, std::string* resolved) {
@@ -270,20 +277,24 @@ Result SyncParent(const std::string& path) {
   std::string parent = slash == std::string::npos ? "." : path.substr(0, slash);
   if (parent.empty()) parent = "/";
   const ScopedFd fd(OpenRetrying(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (fd.get() < 0 || fsync(fd.get()) != 0) return Result::FromErrno(parent);
+  if (fd.get() < 0 || SyncRetrying(fd.get()) != 0) {
+    return Result::FromErrno(parent);
+  }
   return Result::Ok();
 }
 
 Result FillImage(int fd, const std::string& path, uint64_t bytes,
                  bool allocate) {
   const auto length = static_cast<off_t>(bytes);
-  if (ftruncate(fd, length) != 0) return Result::FromErrno(path + ": size");
+  if (Retrying([&] { return ftruncate(fd, length); }) != 0) {
+    return Result::FromErrno(path + ": size");
+  }
   int error = 0;
   do {
     error = allocate ? posix_fallocate(fd, 0, length) : 0;
   } while (error == EINTR);
   if (error != 0) return Result::Error(error, path + ": allocate");
-  if (fsync(fd) != 0) return Result::FromErrno(path + ": fsync");
+  if (SyncRetrying(fd) != 0) return Result::FromErrno(path + ": fsync");
   return SyncParent(path);
 }
 
@@ -322,8 +333,8 @@ Result CreateImageFile(const std::string& path, uint64_t bytes, bool allocate) {
     return Result::Error(
         EINVAL, path + ": an image of " + std::to_string(bytes) + " bytes");
   }
-  const ScopedFd fd(open(
-      path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+  const ScopedFd fd(
+      OpenRetrying(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW));
   if (fd.get() < 0) return Result::FromErrno(path);
   Result result = FillImage(fd.get(), path, bytes, allocate);
   if (!result.ok()) unlink(path.c_str());

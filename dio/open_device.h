@@ -53,7 +53,8 @@ Result CreateImageFile(const std::string& path, uint64_t bytes, bool allocate);
 
 // Gives the finished image `made` its name `path`, which is durable on return,
 // and takes the first name away. EEXIST where somebody else has taken `path`;
-// `made` is then gone, too.
+// `made` is then gone, too. An error after that leaves the image, which is
+// whole, under its name.
 Result NameImageFile(const std::string& made, const std::string& path);
 
 }  // namespace diofs

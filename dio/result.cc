@@ -5,6 +5,20 @@
 
 namespace diofs {
 
+Result::Result(const Result& other)
+    : bytes_(other.bytes_), error_(other.error_) {
+  if (other.context_ != nullptr) SetContext(*other.context_);
+}
+
+Result& Result::operator=(const Result& other) { return *this = Result(other); }
+
+Result Result::Error(int error, std::string context) {
+  Result result;
+  result.error_ = error == 0 ? EIO : error;
+  if (!context.empty()) result.SetContext(std::move(context));
+  return result;
+}
+
 Result Result::FromErrno(std::string context) {
   return Error(errno, std::move(context));
 }
@@ -12,7 +26,7 @@ Result Result::FromErrno(std::string context) {
 Result Result::With(const std::string& where) && {
   if (ok() || where.empty()) return std::move(*this);
   if (context_ == nullptr) {
-    context_ = std::make_unique<std::string>(where);
+    SetContext(where);
   } else {
     context_->insert(0, where + ": ");
   }
@@ -24,6 +38,10 @@ std::string Result::ToString() const {
   // Not strerror(), whose buffer is shared by all threads.
   const std::string what = std::generic_category().message(error_);
   return context_ == nullptr ? what : *context_ + ": " + what;
+}
+
+void Result::SetContext(std::string context) {
+  context_ = std::make_unique<std::string>(std::move(context));
 }
 
 }  // namespace diofs

@@ -22,16 +22,8 @@ class [[nodiscard]] Result {
   Result() = default;
   Result(Result&&) = default;
   Result& operator=(Result&&) = default;
-  Result(const Result& other) { *this = other; }
-  Result& operator=(const Result& other) {
-    if (this == &other) return *this;
-    bytes_ = other.bytes_;
-    error_ = other.error_;
-    context_ = other.context_ == nullptr
-                   ? nullptr
-                   : std::make_unique<std::string>(*other.context_);
-    return *this;
-  }
+  Result(const Result& other);
+  Result& operator=(const Result& other);
 
   static Result Ok() { return Result(); }
   static Result Bytes(uint64_t bytes) {
@@ -41,14 +33,7 @@ class [[nodiscard]] Result {
   }
   // `error` is a positive errno; 0 would be a success in disguise and becomes
   // EIO.
-  static Result Error(int error, std::string context = std::string()) {
-    Result result;
-    result.error_ = error == 0 ? 5 /* EIO */ : error;
-    if (!context.empty()) {
-      result.context_ = std::make_unique<std::string>(std::move(context));
-    }
-    return result;
-  }
+  static Result Error(int error, std::string context = std::string());
   // The errno the last system call left behind.
   static Result FromErrno(std::string context);
 
@@ -69,6 +54,8 @@ class [[nodiscard]] Result {
   }
 
  private:
+  void SetContext(std::string context);
+
   uint64_t bytes_ = 0;
   int error_ = 0;
   std::unique_ptr<std::string> context_;

@@ -1,7 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <thread>
 
 #include "dio/bio.h"
@@ -82,6 +84,35 @@ TEST(ForkGuard, ThePoolWorksInTheChild) {
   }
   stop = true;
   user.join();
+}
+
+// In a child, which nobody else's list is spoilt by. What it has registered is
+// let go of on both sides of its own fork.
+TEST(ForkGuard, ThereIsAnEndToTheMutexes) {
+  ChildProcess child([&](const ChildProcess::Parent&) {
+    static std::mutex mutexes[kMaxForkMutexes];
+    int registered = 0;
+    while (registered < kMaxForkMutexes &&
+           RegisterForkMutex(&mutexes[registered])) {
+      ++registered;
+    }
+    static std::mutex one_more;
+    // The pool has its own there already.
+    if (registered == 0 || registered == kMaxForkMutexes ||
+        RegisterForkMutex(&one_more)) {
+      return false;
+    }
+    const auto all_free = [&] {
+      return std::all_of(mutexes, mutexes + registered, [](std::mutex& mutex) {
+        const std::unique_lock<std::mutex> lock(mutex, std::try_to_lock);
+        return lock.owns_lock();
+      });
+    };
+    ChildProcess grandchild(
+        [&](const ChildProcess::Parent&) { return all_free(); });
+    return grandchild.Wait() == 0 && all_free();
+  });
+  EXPECT_EQ(0, child.Wait());
 }
 
 }  // namespace

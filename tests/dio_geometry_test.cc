@@ -94,6 +94,39 @@ TEST(Geometry, TellsItselfInOneLine) {
       geometry.ToString());
 }
 
+TEST(Geometry, SizesAreToldToATenthOfTheLargestUnit) {
+  const std::vector<std::pair<uint64_t, std::string>> sizes = {
+      {0, "0 B"},
+      {512, "512 B"},
+      {1023, "1023 B"},
+      {1024, "1.0 KiB"},
+      {1536, "1.5 KiB"},
+      {(1 << 20) - 1, "1023.9 KiB"},
+      {uint64_t{5} << 40, "5.0 TiB"},
+      {uint64_t{1200} << 50, "1.1 EiB"},
+      {INT64_MAX, "7.9 EiB"},
+      {UINT64_MAX, "15.9 EiB"},
+  };
+  for (const auto& [bytes, text] : sizes) {
+    Geometry geometry;
+    geometry.device_bytes = bytes;
+    EXPECT_EQ(0u, geometry.ToString().find(text + " image file, "))
+        << geometry.ToString();
+  }
+}
+
+TEST(Geometry, TellsEveryAbility) {
+  Geometry geometry = Valid();
+  geometry.write_cache = false;
+  geometry.fua = true;
+  geometry.nowait = true;
+  geometry.rotational = true;
+  EXPECT_EQ(
+      "1.0 MiB image file, 512/4096-byte blocks, requests of 512.0 KiB, "
+      "no write cache, FUA, no discard, NOWAIT, rotational",
+      geometry.ToString());
+}
+
 TEST(GeometryProbe, Image) {
   const TempDir dir;
   const std::string path = dir.File("image");

@@ -119,6 +119,65 @@ TEST_F(ReadBatchTest, NeighboursBecomeOneRead) {
   EXPECT_EQ(3u, device_.reads());
 }
 
+// Neighbours are merged up to a MiB; what goes beyond it is a read of its own.
+TEST_F(ReadBatchTest, MergedReadsAreBounded) {
+  mapper_.blocks.clear();
+  file_.file_size = 4 << 20;
+  std::string memory(3 << 20, 'x');
+  std::vector<ReadRange> ranges(4);
+  const uint64_t offsets[] = {1, (1 << 20) - 511, 1 << 20, (2 << 20) + 1};
+  const size_t lengths[] = {(1 << 20) - 512, 511, 1 << 19, 100};
+  char* at = memory.data();
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    ranges[i].offset = offsets[i];
+    ranges[i].length = lengths[i];
+    // Not aligned, for the third one would be read in place.
+    ranges[i].memory = ++at;
+    at += lengths[i];
+  }
+  ReadBatch batch;
+  batch.Submit(file_, ranges.data(), ranges.size(), false);
+  // The first two together are a MiB and no more.
+  EXPECT_EQ(3, device_.stats().bounces);
+  batch.Wait();
+  EXPECT_EQ(0, device_.stats().bounces);
+  for (const ReadRange& range : ranges) {
+    EXPECT_EQ(range.length, range.result.bytes());
+    EXPECT_EQ(std::string(range.length, '\0'),
+              std::string(range.memory, range.length));
+  }
+}
+
+// Each by itself makes a read go through a buffer.
+TEST_F(ReadBatchTest, OffsetLengthAndMemoryAreAligned) {
+  const struct {
+    ReadRange range;
+    bool direct;
+  } cases[] = {{Range(512, 1024, 512), true},
+               {Range(513, 1024, 512), false},
+               {Range(512, 1025, 512), false},
+               {Range(512, 1024, 513), false}};
+  for (const auto& one : cases) {
+    for (const bool now : {false, true}) {
+      ReadRange range;
+      range.offset = one.range.offset;
+      range.length = one.range.length;
+      range.memory = one.range.memory;
+      const uint64_t before = Bounced();
+      if (now) {
+        range.result =
+            ReadRangeNow(file_, range.offset, range.length, range.memory);
+      } else {
+        ReadBatch batch;
+        batch.Submit(file_, &range, 1, false);
+        batch.Wait();
+      }
+      ExpectContent(range);
+      EXPECT_EQ(one.direct ? 0 : range.length, Bounced() - before);
+    }
+  }
+}
+
 TEST_F(ReadBatchTest, TheEndOfTheFile) {
   std::vector<ReadRange> ranges = {
       Range(kFileSize - 10, 100, 1),

@@ -54,11 +54,28 @@ TEST(Result, CopiesAreIndependent) {
   second = std::move(second).With("b");
   EXPECT_EQ("a", first.context());
   EXPECT_EQ("b: a", second.context());
+  const Result without_context = Result::Error(EAGAIN);
+  second = without_context;
+  EXPECT_EQ(EAGAIN, second.error());
+  EXPECT_EQ("", second.context());
   first = Result::Bytes(3);
   second = first;
   EXPECT_TRUE(second.ok());
   EXPECT_EQ("", second.context());
   EXPECT_EQ(3u, second.bytes());
+}
+
+TEST(Result, AssignedToItselfItStays) {
+  Result result = Result::Error(EIO, "a");
+  const Result& same = result;
+  result = same;
+  EXPECT_EQ(EIO, result.error());
+  EXPECT_EQ("a", result.context());
+}
+
+TEST(Result, WithNothingInFrontTheContextStays) {
+  EXPECT_EQ("a", Result::Error(EIO, "a").With("").context());
+  EXPECT_EQ("", Result::Error(EIO).With("").context());
 }
 
 }  // namespace

@@ -3,17 +3,23 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <string>
+#include <thread>
 
 #include "dio/buffer_pool.h"
 #include "dio/dio.h"
 #include "dio/open_device.h"
+#include "dio/plug.h"
 #include "dio/sync_device.h"
 #include "tests/child_process.h"
+#include "tests/engine_io.h"
 #include "tests/temp_dir.h"
+#include "tests/test_mapper.h"
 
 namespace diofs {
 namespace {
@@ -32,6 +38,26 @@ class ShortDevice final : public SyncDevice {
   }
 
   const uint32_t moved_;
+};
+
+// Its bios are moved by a thread of the test's.
+class LateDevice final : public SyncDevice {
+ public:
+  LateDevice(const Geometry& geometry, int fd)
+      : SyncDevice("late", geometry, fd) {}
+  // Moves the one bio there is, on the calling thread.
+  void MoveLate() {
+    Bio* const bio = bio_.exchange(nullptr);
+    Complete(bio, MoveNow(bio));
+  }
+
+ private:
+  void DoSubmit(Bio* const* bios, size_t count) override {
+    EXPECT_EQ(1u, count);
+    bio_ = bios[0];
+  }
+
+  std::atomic<Bio*> bio_{nullptr};
 };
 
 class SyncDeviceTest : public testing::Test {
@@ -112,15 +138,47 @@ TEST_F(SyncDeviceTest, ShortWritesGoOnUntilTheErrorShows) {
   ChildProcess child([&](const ChildProcess::Parent&) {
     SyncDevice device(path_, geometry, Open());
     std::signal(SIGXFSZ, SIG_IGN);
-    const rlimit limit = {12288, 12288};
-    return setrlimit(RLIMIT_FSIZE, &limit) == 0 &&
-           device.Write(4096, memory_.data(), 16384, 0).error() == EFBIG;
+    rlimit limit = {};
+    if (getrlimit(RLIMIT_FSIZE, &limit) != 0) return false;
+    const rlimit low = {12288, limit.rlim_max};
+    // Lifted again: coverage writes its counts when the child ends.
+    return setrlimit(RLIMIT_FSIZE, &low) == 0 &&
+           device.Write(4096, memory_.data(), 16384, 0).error() == EFBIG &&
+           setrlimit(RLIMIT_FSIZE, &limit) == 0;
   });
   EXPECT_EQ(0, child.Wait());
   SyncDevice device(path_, geometry, Open());
   ASSERT_TRUE(device.Read(4096, memory_.data(), 16384, 0).ok());
   EXPECT_EQ(std::string(8192, 'm') + std::string(8192, '\0'),
             std::string(memory_.data(), 16384));
+}
+
+// Whoever waits for what another thread is moving waits until that is done.
+TEST_F(SyncDeviceTest, WaitsForABioOnAnotherThread) {
+  LateDevice device(Probe(), Open());
+  const TestMapper mapper(TestMapper::Run(BlockState::kMapped, 0, 1));
+  IoRequest request(IoDirection::kWrite, mapper, 0, memory_.data(), 4096, 4096);
+  Dio dio(&device);
+  {
+    Plug plug(&device);
+    EXPECT_EQ(Dio::Submission::kQueued, dio.Submit(request.get(), &plug));
+  }
+  EXPECT_FALSE(dio.done());
+  std::atomic<bool> moving{false};
+  std::thread mover([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    moving = true;
+    device.MoveLate();
+  });
+  const Result result = dio.Wait();
+  EXPECT_TRUE(moving);
+  EXPECT_EQ(4096u, result.bytes()) << result.ToString();
+  mover.join();
+  char byte = 0;
+  const int fd = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  EXPECT_EQ(1, pread(fd, &byte, 1, 4095));
+  EXPECT_EQ('m', byte);
+  close(fd);
 }
 
 TEST_F(SyncDeviceTest, DiscardPunchesTheImage) {
