@@ -63,6 +63,15 @@ int OpenRetrying(const std::string& path, int flags) {
   return Retrying([&] { return open(path.c_str(), flags, 0600); });
 }
 
+// Of a device whose time of last access nobody asks for: with each read the
+// kernel would look whether it is due, in a cache line that all readers share.
+// Only the owner of the node and root may have it so.
+int OpenDirect(const std::string& path, int flags) {
+  const int fd = OpenRetrying(path, flags | O_DIRECT | O_NOATIME);
+  if (fd >= 0 || errno != EPERM) return fd;
+  return OpenRetrying(path, flags | O_DIRECT);
+}
+
 int LockRetrying(int fd, int operation) {
   return Retrying([&] { return flock(fd, operation | LOCK_NB); });
 }
@@ -182,9 +191,8 @@ Attempt TryOpen(const std::string& path, bool read_only) {
   if (!attempt.error.ok()) return attempt;
 
   const bool exclusive = S_ISBLK(before.st_mode) && !read_only;
-  ScopedFd fd(OpenRetrying(path, (read_only ? O_RDONLY : O_RDWR) | O_DIRECT |
-                                     O_CLOEXEC | O_NOFOLLOW |
-                                     (exclusive ? O_EXCL : 0)));
+  ScopedFd fd(OpenDirect(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC |
+                                   O_NOFOLLOW | (exclusive ? O_EXCL : 0)));
   if (fd.get() < 0) {
     if (errno == EBUSY && exclusive) return WhoClaimed(path, before);
     attempt.error = OpenError(path, read_only);

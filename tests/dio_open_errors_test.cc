@@ -14,6 +14,7 @@
 #include <fstream>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -37,6 +38,18 @@ size_t OpenFds() {
 bool Exists(const std::string& path) {
   struct stat info = {};
   return lstat(path.c_str(), &info) == 0;
+}
+
+// The flags of this process's descriptor of `path`; 0 without one.
+int FlagsOfOpen(const std::string& path) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;
+    if (std::filesystem::read_symlink(entry.path(), gone) == path) {
+      return fcntl(std::stoi(entry.path().filename()), F_GETFL);
+    }
+  }
+  return 0;
 }
 
 // Of a device that nobody has locked, or that does not exist.
@@ -117,11 +130,24 @@ TEST_F(OpenErrors, WhatMayNotBeOpened) {
   for (const int error : {EACCES, EPERM, EROFS}) {
     for (const bool read_only : {false, true}) {
       options_.read_only = read_only;
-      const FailCall fault("open", error);
+      // Without O_NOATIME it is tried once more.
+      const FailCall fault("open", error, 1, 2);
       ExpectRefused(path_, error,
                     path_ + ": may not be opened for " +
                         (read_only ? "reading" : "reading and writing"));
     }
+  }
+}
+
+// Whether reads touch the time of last access is up to the owner of the node.
+TEST_F(OpenErrors, SomebodyElsesDeviceKeepsItsTimes) {
+  for (const bool owned : {true, false}) {
+    const FailCall fault("open", EPERM, 1, owned ? 0 : 1);
+    std::unique_ptr<BlockDevice> device;
+    ASSERT_TRUE(OpenBlockDevice(path_, options_, &device).ok());
+    const int flags = FlagsOfOpen(path_);
+    EXPECT_NE(0, flags & O_DIRECT);
+    EXPECT_EQ(owned, (flags & O_NOATIME) != 0);
   }
 }
 
