@@ -266,9 +266,10 @@ int fallocate(int fd, int mode, off_t offset, off_t length) {
 int posix_fallocate(int fd, off_t offset, off_t length) {
   static const auto real =
       diofs::RealFunction<int(int, off_t, off_t)>("posix_fallocate");
+  const int before = errno;
   const int result = diofs::CallWithFaults(
       "posix_fallocate", -1, nullptr, [&] { return real(fd, offset, length); });
-  return result < 0 ? std::exchange(errno, 0) : result;
+  return result < 0 ? std::exchange(errno, before) : result;
 }
 
 int link(const char* from, const char* to) noexcept {
