@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "tests/test_seed.h"
+#include "tools/dio_bench_compare.h"
 #include "tools/dio_bench_fio.h"
 #include "tools/dio_bench_histogram.h"
 #include "tools/dio_bench_interval.h"
@@ -122,6 +123,23 @@ TEST(MedianIntervalTest, JudgesByTheWholeInterval) {
   interval.high = 0.969;
   EXPECT_EQ(JudgeAtLeast(interval, 0.97), Verdict::kMissed);
   EXPECT_EQ(JudgeAtMost(interval, 0.95), Verdict::kMissed);
+}
+
+TEST(ContenderTest, OursIsTheCheapestOfTheFastAndTheRivalTheFastest) {
+  std::vector<Contender> ways(4);
+  ways[0].rate = 94.9;  // too slow
+  ways[0].cpu_seconds_per_io = 1;
+  ways[1].rate = 95.1;
+  ways[1].cpu_seconds_per_io = 2;
+  ways[2].rate = 100;
+  ways[2].cpu_seconds_per_io = 3;
+  ways[3].rate = 99;
+  ways[3].cpu_seconds_per_io = 4;
+  EXPECT_EQ(2u, Fastest(ways));
+  EXPECT_EQ(1u, CheapestOfTheFast(ways));
+  ways.resize(1);
+  EXPECT_EQ(0u, Fastest(ways));
+  EXPECT_EQ(0u, CheapestOfTheFast(ways));
 }
 
 bool Has(const std::vector<std::string>& words, const std::string& word) {

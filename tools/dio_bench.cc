@@ -380,13 +380,13 @@ constexpr char kDescription[] =
     R"(PATH is a block device or an image file. Reads take it as it is; a write to a
 block device, or to an image that holds anything, needs --overwrite.
 
---compare-fio prefills PATH, chooses in a short round the best way of the
-engine (one thread, or as many as the depth) and of fio (psync, io_uring,
-libaio), and runs the two in turns. The verdict is by the median ratio of the
-pairs and the interval that holds it with 95 %: met, missed, or, where the
-interval spans the goal (0.97 of the rival's rate, 1.0 of its CPU time per
-I/O), undecided. A PATH that does not exist becomes an image of --size, removed
-at the end.
+--compare-fio prefills PATH, tries in a short round the ways of the engine (one
+thread, or as many as the depth) and of fio (psync, io_uring, libaio), and runs
+fio's fastest one and the engine's cheapest of about its best rate in turns.
+The verdict is by the median ratio of the pairs and the interval that holds it
+with 95 %: met, missed, or, where the interval spans the goal (0.97 of the
+rival's rate, 1.0 of its CPU time per I/O), undecided. A PATH that does not
+exist becomes an image of --size, removed at the end.
 )";
 
 const Command& BenchCommand() {

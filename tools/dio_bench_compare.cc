@@ -18,13 +18,8 @@ constexpr double kCpuGoal = 1.0;
 constexpr uint32_t kLargeBytes = 64 << 10;
 // How much of a pair's time each way of each side is tried for.
 constexpr double kTrialShare = 0.25;
-
-size_t Best(const std::vector<Contender>& contenders) {
-  const auto best = std::max_element(
-      contenders.begin(), contenders.end(),
-      [](const Contender& a, const Contender& b) { return a.rate < b.rate; });
-  return static_cast<size_t>(best - contenders.begin());
-}
+// Ways whose rates differ by less look the same in such a trial.
+constexpr double kTrialTolerance = 0.05;
 
 std::vector<double> Ratios(const std::vector<SideRun>& ours,
                            const std::vector<SideRun>& rivals,
@@ -56,6 +51,27 @@ std::string Contender::Text() const {
   if (threads > 1) text += ", " + std::to_string(threads) + " threads";
   if (batch > 1) text += ", batches of " + std::to_string(batch);
   return text;
+}
+
+size_t Fastest(const std::vector<Contender>& contenders) {
+  const auto best = std::max_element(
+      contenders.begin(), contenders.end(),
+      [](const Contender& a, const Contender& b) { return a.rate < b.rate; });
+  return static_cast<size_t>(best - contenders.begin());
+}
+
+size_t CheapestOfTheFast(const std::vector<Contender>& contenders) {
+  const size_t fastest = Fastest(contenders);
+  const double enough = contenders[fastest].rate * (1 - kTrialTolerance);
+  size_t cheapest = fastest;
+  for (size_t i = 0; i < contenders.size(); ++i) {
+    if (contenders[i].rate >= enough &&
+        contenders[i].cpu_seconds_per_io <
+            contenders[cheapest].cpu_seconds_per_io) {
+      cheapest = i;
+    }
+  }
+  return cheapest;
 }
 
 // ---- Comparison ------------------------------------------------------------
@@ -128,6 +144,7 @@ Result CompareRunner::RunWorkload(Comparison* comparison) {
     if (result.ok()) result = RunOurs(workload, contender, seconds, &run);
     if (!result.ok()) return result;
     contender.rate = run.rate;
+    contender.cpu_seconds_per_io = run.cpu_seconds_per_io;
   }
   for (Contender& contender : comparison->rivals) {
     SideRun run;
@@ -136,9 +153,10 @@ Result CompareRunner::RunWorkload(Comparison* comparison) {
     if (result.ok()) result = RunRival(workload, contender, seconds, &run);
     if (!result.ok()) return result;
     contender.rate = run.rate;
+    contender.cpu_seconds_per_io = run.cpu_seconds_per_io;
   }
-  comparison->ours = Best(comparison->our_contenders);
-  comparison->rival = Best(comparison->rivals);
+  comparison->ours = CheapestOfTheFast(comparison->our_contenders);
+  comparison->rival = Fastest(comparison->rivals);
   return RunPairs(comparison);
 }
 

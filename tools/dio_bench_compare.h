@@ -49,17 +49,24 @@ struct Contender {
   uint32_t depth = 1;  // of each thread
   uint32_t batch = 1;
   double rate = 0;
+  double cpu_seconds_per_io = 0;
 
   // "io_uring, depth 32, batches of 8".
   std::string Text() const;
 };
 
+// The place of the one with the highest rate; there is at least one.
+size_t Fastest(const std::vector<Contender>& contenders);
+// Of those about as fast the one that takes the least CPU time: how somebody
+// would run it.
+size_t CheapestOfTheFast(const std::vector<Contender>& contenders);
+
 struct Comparison {
   const Workload* workload = nullptr;
   std::vector<Contender> our_contenders;
   std::vector<Contender> rivals;
-  size_t ours = 0;   // the best of them
-  size_t rival = 0;  // likewise
+  size_t ours = 0;   // the cheapest of the fast ones
+  size_t rival = 0;  // the fastest
   std::vector<SideRun> our_runs;
   std::vector<SideRun> rival_runs;
   // Ours divided by the rival's, pair by pair.
