@@ -9,25 +9,17 @@
 #include "dio/align.h"
 #include "dio/annotate.h"
 #include "dio/dio.h"
+#include "dio/identity_mapper.h"
 #include "dio/plug.h"
 
 namespace diofs {
 namespace {
 
 bool Acceptable(const Bio& bio, const Geometry& geometry) {
-  if (bio.bytes() == 0 || bio.bytes() > geometry.device_bytes ||
-      bio.device_offset() > geometry.device_bytes - bio.bytes() ||
-      !IsAligned(bio.device_offset(), geometry.offset_align_bytes)) {
-    return false;
-  }
-  for (uint32_t i = 0; i < bio.segment_count(); ++i) {
-    const iovec& segment = bio.segments()[i];
-    if (!IsAligned(segment.iov_base, geometry.memory_align_bytes) ||
-        !IsAligned(segment.iov_len, geometry.offset_align_bytes)) {
-      return false;
-    }
-  }
-  return true;
+  return bio.bytes() > 0 && bio.bytes() <= geometry.device_bytes &&
+         bio.device_offset() <= geometry.device_bytes - bio.bytes() &&
+         geometry.Admits(bio.device_offset(), bio.segments(),
+                         static_cast<int>(bio.segment_count()));
 }
 
 void Count(const Bio& bio, IoStats* stats) {
@@ -217,18 +209,7 @@ Result BlockDevice::Transfer(IoDirection direction, uint64_t offset,
   if (!CheckedAdd(offset, bytes, &end) || end > geometry_.device_bytes) {
     return fail(Result::Error(EINVAL, name_));
   }
-  // The device itself as one mapped file.
-  class Identity final : public BlockMapper {
-   public:
-    Result GetBlocks(uint64_t first, uint64_t count, bool /*create*/,
-                     BlockMapping* mapping) const override {
-      mapping->state = BlockState::kMapped;
-      mapping->device_block = first;
-      mapping->count = count;
-      return Result::Ok();
-    }
-  };
-  const Identity identity;
+  const IdentityMapper identity;
   const iovec segment = {memory, bytes};
   DioRequest request;
   request.direction = direction;

@@ -62,7 +62,8 @@ bool DioSubmit::CheckRequest() {
   if (!write_ && request_.offset >= dio_->file_size_) return false;
   if (request_.mapper == nullptr || !IsPowerOfTwo(request_.block_bytes) ||
       request_.block_bytes < geometry_.logical_block_bytes ||
-      !CheckAlignment()) {
+      !geometry_.Admits(request_.offset, request_.segments,
+                        request_.segment_count)) {
     return Fail(EINVAL);
   }
   position_ = request_.offset;
@@ -79,19 +80,6 @@ bool DioSubmit::CheckRequest() {
   dio_->needs_flush_ =
       write_ && request_.durability != Durability::kNone &&
       (request_.durability == Durability::kFlush || !dio_->device_->CanFua());
-  return true;
-}
-
-bool DioSubmit::CheckAlignment() const {
-  if (!IsAligned(request_.offset, geometry_.offset_align_bytes)) return false;
-  for (int i = 0; i < request_.segment_count; ++i) {
-    const iovec& segment = request_.segments[i];
-    if (segment.iov_len == 0) continue;
-    if (!IsAligned(segment.iov_base, geometry_.memory_align_bytes) ||
-        !IsAligned(segment.iov_len, geometry_.offset_align_bytes)) {
-      return false;
-    }
-  }
   return true;
 }
 

@@ -26,7 +26,6 @@ class DioSubmit {
 
  private:
   bool CheckRequest();
-  bool CheckAlignment() const;
   // The parts of the walk: false where it ends early.
   bool WalkMapping();
   bool MapMore();

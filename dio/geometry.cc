@@ -238,6 +238,19 @@ Result Geometry::Validate() const {
   return Result::Ok();
 }
 
+bool Geometry::Admits(uint64_t offset, const iovec* segments, int count) const {
+  if (!IsAligned(offset, offset_align_bytes)) return false;
+  for (int i = 0; i < count; ++i) {
+    const iovec& segment = segments[i];
+    if (segment.iov_len == 0) continue;
+    if (!IsAligned(segment.iov_base, memory_align_bytes) ||
+        !IsAligned(segment.iov_len, offset_align_bytes)) {
+      return false;
+    }
+  }
+  return true;
+}
+
 uint32_t Geometry::MaxBioBytesAt(uint64_t offset) const {
   const auto inside =
       static_cast<uint32_t>(offset & (physical_block_bytes - 1));

@@ -1,6 +1,8 @@
 #ifndef DIOFS_DIO_GEOMETRY_H_
 #define DIOFS_DIO_GEOMETRY_H_
 
+#include <sys/uio.h>
+
 #include <cstdint>
 #include <string>
 
@@ -45,6 +47,10 @@ struct Geometry {
   // no power of two in 512..64 KiB, an alignment above the block size, no room
   // for one block in a bio, a device smaller than one block.
   Result Validate() const;
+
+  // True where offset, lengths and memory of a request are aligned, each by its
+  // own measure. Empty segments do not count.
+  bool Admits(uint64_t offset, const iovec* segments, int count) const;
 
   // What a bio that starts at byte `offset` may carry: the limit, cut so that a
   // longer transfer is split between two physical blocks, not inside one.

@@ -131,35 +131,31 @@ bool IoRing::IsFixed(const Bio& bio) const {
   return distance < fixed_bytes_ && bio.bytes() <= fixed_bytes_ - distance;
 }
 
-void IoRing::Prepare(io_uring_sqe* sqe, Bio* bio) {
+void IoRing::Prepare(io_uring_sqe* sqe, Bio* bio) const {
+  // [write][how the memory is named]
+  constexpr io_uring_op kOps[2][3] = {
+      {IORING_OP_READ_FIXED, IORING_OP_READ, IORING_OP_READV},
+      {IORING_OP_WRITE_FIXED, IORING_OP_WRITE, IORING_OP_WRITEV}};
+  const bool write = bio->direction() == IoDirection::kWrite;
   const iovec* const segments = bio->segments();
-  const uint32_t count = bio->segment_count();
-  const uint64_t offset = bio->device_offset();
-  const int file = fixed_file_ ? 0 : fd_;
-  const bool fixed = IsFixed(*bio);
-  if (bio->direction() == IoDirection::kRead) {
-    if (fixed) {
-      io_uring_prep_read_fixed(sqe, file, segments->iov_base, bio->bytes(),
-                               offset, 0);
-    } else if (count == 1) {
-      io_uring_prep_read(sqe, file, segments->iov_base, bio->bytes(), offset);
-    } else {
-      io_uring_prep_readv(sqe, file, segments, count, offset);
-    }
+  const bool one = bio->segment_count() == 1;
+  const int op = kOps[write][IsFixed(*bio) ? 0 : one ? 1 : 2];
+  if (one) {
+    io_uring_prep_rw(op, sqe, -1, segments->iov_base, bio->bytes(),
+                     bio->device_offset());
   } else {
-    if (fixed) {
-      io_uring_prep_write_fixed(sqe, file, segments->iov_base, bio->bytes(),
-                                offset, 0);
-    } else if (count == 1) {
-      io_uring_prep_write(sqe, file, segments->iov_base, bio->bytes(), offset);
-    } else {
-      io_uring_prep_writev(sqe, file, segments, count, offset);
-    }
-    if (bio->fua()) sqe->rw_flags = RWF_DSYNC;
+    io_uring_prep_rw(op, sqe, -1, segments, bio->segment_count(),
+                     bio->device_offset());
   }
+  if (write && bio->fua()) sqe->rw_flags = RWF_DSYNC;
   sqe->ioprio = bio->ioprio();
-  if (fixed_file_) sqe->flags |= IOSQE_FIXED_FILE;
+  SetFile(sqe);
   io_uring_sqe_set_data(sqe, bio);
+}
+
+void IoRing::SetFile(io_uring_sqe* sqe) const {
+  sqe->fd = fixed_file_ ? 0 : fd_;
+  if (fixed_file_) sqe->flags |= IOSQE_FIXED_FILE;
 }
 
 template <typename PrepareFn>
@@ -203,12 +199,11 @@ Result IoRing::Discard(uint64_t offset, uint64_t bytes) {
     const std::lock_guard<std::mutex> lock(submit_mutex_);
     unsigned enters = 0;
     const auto prepare = [&](unsigned, io_uring_sqe* sqe) {
-      io_uring_prep_rw(IORING_OP_URING_CMD, sqe, fixed_file_ ? 0 : fd_, nullptr,
-                       0, 0);
+      io_uring_prep_rw(IORING_OP_URING_CMD, sqe, -1, nullptr, 0, 0);
+      SetFile(sqe);
       sqe->cmd_op = kBlockUringCmdDiscard;
       sqe->addr = offset;
       sqe->addr3 = bytes;
-      if (fixed_file_) sqe->flags |= IOSQE_FIXED_FILE;
       sqe->user_data = reinterpret_cast<uintptr_t>(&call) | kCallTag;
     };
     if (!usable() || SubmitQueued(1, &enters, prepare) == 0) {

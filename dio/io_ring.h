@@ -76,7 +76,9 @@ class IoRing {
   explicit IoRing(int fd) : fd_(fd) {}
   void RegisterFile();
   void RegisterBuffers(const IoRing* sibling);
-  void Prepare(io_uring_sqe* sqe, Bio* bio);
+  void Prepare(io_uring_sqe* sqe, Bio* bio) const;
+  // Names the device in an entry that is otherwise prepared.
+  void SetFile(io_uring_sqe* sqe) const;
   // Submits `count` entries of the queue, filled by `prepare(i, sqe)`, with the
   // submission lock held. Returns how many the kernel took.
   template <typename PrepareFn>

@@ -18,6 +18,8 @@
 #include <utility>
 
 #include "dio/geometry.h"
+#include "dio/retrying.h"
+#include "dio/scoped_fd.h"
 #include "dio/sync_device.h"
 #include "dio/threads_device.h"
 #include "dio/uring_device.h"
@@ -31,32 +33,6 @@ constexpr std::chrono::milliseconds kRetryInterval(50);
 // How long a device that is claimed by somebody who holds no flock gets: of our
 // own kind that is one between open and flock, or one being torn down.
 constexpr std::chrono::milliseconds kClaimGrace(500);
-
-// A file descriptor until somebody takes it.
-class ScopedFd {
- public:
-  explicit ScopedFd(int fd) : fd_(fd) {}
-  ScopedFd(const ScopedFd&) = delete;
-  ScopedFd& operator=(const ScopedFd&) = delete;
-  ~ScopedFd() {
-    if (fd_ >= 0) close(fd_);
-  }
-  int get() const { return fd_; }
-  int Release() { return std::exchange(fd_, -1); }
-
- private:
-  int fd_;
-};
-
-// What `call` answers once no signal interrupts it.
-template <typename Call>
-int Retrying(const Call& call) {
-  int result = 0;
-  do {
-    result = call();
-  } while (result < 0 && errno == EINTR);
-  return result;
-}
 
 // A file that it makes is for its owner alone.
 int OpenRetrying(const std::string& path, int flags) {
@@ -297,11 +273,13 @@ Result FillImage(int fd, const std::string& path, uint64_t bytes,
   if (Retrying([&] { return ftruncate(fd, length); }) != 0) {
     return Result::FromErrno(path + ": size");
   }
-  int error = 0;
-  do {
-    error = allocate ? posix_fallocate(fd, 0, length) : 0;
-  } while (error == EINTR);
-  if (error != 0) return Result::Error(error, path + ": allocate");
+  const auto fill = [&] {
+    errno = posix_fallocate(fd, 0, length);
+    return errno == 0 ? 0 : -1;
+  };
+  if (allocate && Retrying(fill) != 0) {
+    return Result::FromErrno(path + ": allocate");
+  }
   if (SyncRetrying(fd) != 0) return Result::FromErrno(path + ": fsync");
   return SyncParent(path);
 }

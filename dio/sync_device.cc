@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "dio/dio.h"
+#include "dio/retrying.h"
 
 namespace diofs {
 
@@ -57,24 +58,19 @@ int64_t SyncDevice::MoveNow(Bio* bio) {
 }
 
 Result SyncDevice::DoFlush() {
-  int result = 0;
-  do {
-    result = fdatasync(fd_);
-  } while (result != 0 && errno == EINTR);
+  const int result = Retrying([this] { return fdatasync(fd_); });
   return result == 0 ? Result::Ok() : Result::Error(errno);
 }
 
 Result SyncDevice::DoDiscard(uint64_t offset, uint64_t bytes) {
-  int result = 0;
-  do {
+  const int result = Retrying([&] {
     if (geometry().is_block_device) {
       uint64_t range[2] = {offset, bytes};
-      result = ioctl(fd_, BLKDISCARD, range);
-    } else {
-      result = fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                         static_cast<off_t>(offset), static_cast<off_t>(bytes));
+      return ioctl(fd_, BLKDISCARD, range);
     }
-  } while (result != 0 && errno == EINTR);
+    return fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                     static_cast<off_t>(offset), static_cast<off_t>(bytes));
+  });
   return result == 0 ? Result::Ok() : Result::Error(errno);
 }
 

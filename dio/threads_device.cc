@@ -6,6 +6,7 @@
 #include "dio/dio.h"
 
 namespace diofs {
+
 ThreadsDevice::ThreadsDevice(std::string name, const Geometry& geometry, int fd)
     : SyncDevice(std::move(name), geometry, fd),
       pool_(std::make_unique<Pool>()) {}

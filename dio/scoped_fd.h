@@ -1,0 +1,30 @@
+#ifndef DIOFS_DIO_SCOPED_FD_H_
+#define DIOFS_DIO_SCOPED_FD_H_
+
+#include <unistd.h>
+
+#include <utility>
+
+namespace diofs {
+
+// A file descriptor, closed at the end unless somebody takes it; none is < 0.
+class ScopedFd {
+ public:
+  explicit ScopedFd(int fd) : fd_(fd) {}
+  ScopedFd(const ScopedFd&) = delete;
+  ScopedFd& operator=(const ScopedFd&) = delete;
+  ~ScopedFd() { Close(); }
+
+  int get() const { return fd_; }
+  int Release() { return std::exchange(fd_, -1); }
+  void Close() {
+    if (fd_ >= 0) close(Release());
+  }
+
+ private:
+  int fd_;
+};
+
+}  // namespace diofs
+
+#endif  // DIOFS_DIO_SCOPED_FD_H_
