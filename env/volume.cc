@@ -16,6 +16,14 @@ namespace {
 // transactions bounds the memory they take.
 constexpr Lsn kMemoryCommitInterval = 1024;
 
+DeviceRange BytesOf(const Extent& extent) {
+  return {extent.start * kBlockBytes, extent.count * kBlockBytes};
+}
+
+Extent BlocksOf(const DeviceRange& range) {
+  return {range.offset / kBlockBytes, range.bytes / kBlockBytes};
+}
+
 }  // namespace
 
 uint64_t NowMicros() {
@@ -167,8 +175,7 @@ void Volume::StartDiscarding() {
   discarder_ = std::make_shared<Discarder>(
       device_.get(), options, [this](const DeviceRange& range) {
         std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
-        free_space_.Discarded(
-            {range.offset / kBlockBytes, range.bytes / kBlockBytes});
+        free_space_.Discarded(BlocksOf(range));
       });
 }
 
@@ -333,7 +340,7 @@ void Volume::ReleaseFrees() {
                       discarder_ == nullptr ? nullptr : &to_discard);
   frees_pending_ = free_space_.pending_lsn() != 0;
   for (const Extent& extent : to_discard) {
-    discarder_->Add({extent.start * kBlockBytes, extent.count * kBlockBytes});
+    discarder_->Add(BytesOf(extent));
   }
 }
 
@@ -349,8 +356,7 @@ void Volume::TakeBackDiscards() {
   const std::vector<DeviceRange> ranges = discarder->TakeBack();
   std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
   for (const DeviceRange& range : ranges) {
-    free_space_.Discarded(
-        {range.offset / kBlockBytes, range.bytes / kBlockBytes});
+    free_space_.Discarded(BlocksOf(range));
   }
 }
 

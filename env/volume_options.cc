@@ -2,7 +2,6 @@
 
 #include <cerrno>
 #include <cstddef>
-#include <initializer_list>
 #include <utility>
 
 namespace diofs {
@@ -25,14 +24,13 @@ bool ParseNumber(std::string_view text, uint64_t* number) {
   return true;
 }
 
-// A value that is one of two words.
-template <typename T>
-bool ParseWord(std::string_view text, std::string_view first, T first_value,
-               std::string_view second, T second_value, T* value) {
-  if (text != first && text != second) return false;
-  *value = text == first ? first_value : second_value;
-  return true;
-}
+constexpr Words<bool> kPrealloc = {{"full", true}, {"none", false}};
+constexpr Words<bool> kReadOnly = {{"0", false}, {"1", true}};
+constexpr Words<FlushMode> kFlushModes = {{"device", FlushMode::kDevice},
+                                          {"memory", FlushMode::kMemory}};
+constexpr Words<DiscardMode> kDiscardModes = {{"auto", DiscardMode::kAuto},
+                                              {"none", DiscardMode::kNone},
+                                              {"async", DiscardMode::kAsync}};
 
 bool ParseCreate(std::string_view value, VolumeOptions* options) {
   uint64_t bytes = 0;
@@ -42,50 +40,19 @@ bool ParseCreate(std::string_view value, VolumeOptions* options) {
 }
 
 bool ParsePrealloc(std::string_view value, VolumeOptions* options) {
-  return ParseWord(value, "full", true, "none", false, &options->prealloc);
+  return FindWord(kPrealloc, value, &options->prealloc);
 }
 
 bool ParseReadOnly(std::string_view value, VolumeOptions* options) {
-  return ParseWord(value, "1", true, "0", false, &options->read_only);
+  return FindWord(kReadOnly, value, &options->read_only);
 }
 
 bool ParseFlush(std::string_view value, VolumeOptions* options) {
-  return ParseWord(value, "device", FlushMode::kDevice, "memory",
-                   FlushMode::kMemory, &options->flush_mode);
-}
-
-// The words for a value that is one of several, for both directions.
-template <typename T>
-using Words = std::initializer_list<std::pair<const char*, T>>;
-
-constexpr Words<Backend> kBackends = {{"auto", Backend::kAuto},
-                                      {"uring", Backend::kUring},
-                                      {"threads", Backend::kThreads},
-                                      {"sync", Backend::kSync}};
-constexpr Words<DiscardMode> kDiscardModes = {{"auto", DiscardMode::kAuto},
-                                              {"none", DiscardMode::kNone},
-                                              {"async", DiscardMode::kAsync}};
-
-template <typename T>
-bool FindWord(const Words<T>& words, std::string_view text, T* value) {
-  for (const auto& [word, meaning] : words) {
-    if (text != word) continue;
-    *value = meaning;
-    return true;
-  }
-  return false;
-}
-
-template <typename T>
-std::string WordFor(const Words<T>& words, T value) {
-  for (const auto& [word, meaning] : words) {
-    if (meaning == value) return word;
-  }
-  return std::string();
+  return FindWord(kFlushModes, value, &options->flush_mode);
 }
 
 bool ParseBackend(std::string_view value, VolumeOptions* options) {
-  return FindWord(kBackends, value, &options->backend);
+  return FindWord(kBackendWords, value, &options->backend);
 }
 
 bool ParseDiscard(std::string_view value, VolumeOptions* options) {
@@ -118,22 +85,19 @@ const std::vector<VolumeOption>& AllVolumeOptions() {
   static const auto* const all = new std::vector<VolumeOption>{
       {"create", "SIZE (bytes, or with K, M, G, T)", ParseCreate,
        [](const VolumeOptions& o) { return std::to_string(o.create_bytes); }},
-      {"prealloc", "full|none", ParsePrealloc,
+      {"prealloc", ListWords(kPrealloc), ParsePrealloc,
+       [](const VolumeOptions& o) { return WordFor(kPrealloc, o.prealloc); }},
+      {"ro", ListWords(kReadOnly), ParseReadOnly,
+       [](const VolumeOptions& o) { return WordFor(kReadOnly, o.read_only); }},
+      {"flush", ListWords(kFlushModes), ParseFlush,
        [](const VolumeOptions& o) {
-         return std::string(o.prealloc ? "full" : "none");
+         return WordFor(kFlushModes, o.flush_mode);
        }},
-      {"ro", "0|1", ParseReadOnly,
+      {"backend", ListWords(kBackendWords), ParseBackend,
        [](const VolumeOptions& o) {
-         return std::string(o.read_only ? "1" : "0");
+         return WordFor(kBackendWords, o.backend);
        }},
-      {"flush", "device|memory", ParseFlush,
-       [](const VolumeOptions& o) {
-         return std::string(o.flush_mode == FlushMode::kMemory ? "memory"
-                                                               : "device");
-       }},
-      {"backend", "auto|uring|threads|sync", ParseBackend,
-       [](const VolumeOptions& o) { return WordFor(kBackends, o.backend); }},
-      {"discard", "auto|none|async", ParseDiscard,
+      {"discard", ListWords(kDiscardModes), ParseDiscard,
        [](const VolumeOptions& o) {
          return WordFor(kDiscardModes, o.discard);
        }},

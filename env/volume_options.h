@@ -8,14 +8,20 @@
 
 #include "dio/result.h"
 #include "env/mount_table.h"
+#include "env/words.h"
 
 namespace diofs {
+
+inline constexpr Words<Backend> kBackendWords = {{"auto", Backend::kAuto},
+                                                 {"uring", Backend::kUring},
+                                                 {"threads", Backend::kThreads},
+                                                 {"sync", Backend::kSync}};
 
 // One option of a volume as people write it: name=value.
 struct VolumeOption {
   const char* name;
   // What may stand behind the '=', for messages: "device|memory".
-  const char* values;
+  std::string values;
   // False, changing nothing, where the value is none of those.
   bool (*parse)(std::string_view value, VolumeOptions* options);
   // The value in force, so that parse() takes it back.

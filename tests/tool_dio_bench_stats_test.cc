@@ -127,14 +127,14 @@ TEST(MedianIntervalTest, JudgesByTheWholeInterval) {
 
 TEST(ContenderTest, OursIsTheCheapestOfTheFastAndTheRivalTheFastest) {
   std::vector<Contender> ways(4);
-  ways[0].rate = 94.9;  // too slow
-  ways[0].cpu_seconds_per_io = 1;
-  ways[1].rate = 95.1;
-  ways[1].cpu_seconds_per_io = 2;
-  ways[2].rate = 100;
-  ways[2].cpu_seconds_per_io = 3;
-  ways[3].rate = 99;
-  ways[3].cpu_seconds_per_io = 4;
+  ways[0].trial.rate = 94.9;  // too slow
+  ways[0].trial.cpu_seconds_per_io = 1;
+  ways[1].trial.rate = 95.1;
+  ways[1].trial.cpu_seconds_per_io = 2;
+  ways[2].trial.rate = 100;
+  ways[2].trial.cpu_seconds_per_io = 3;
+  ways[3].trial.rate = 99;
+  ways[3].trial.cpu_seconds_per_io = 4;
   EXPECT_EQ(2u, Fastest(ways));
   EXPECT_EQ(1u, CheapestOfTheFast(ways));
   ways.resize(1);

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
@@ -150,20 +149,10 @@ std::string CheckPattern(WorkOptions* work) {
 }
 
 std::string CheckSync(WorkOptions* work) {
-  struct Name {
-    const char* name;
-    BenchSync sync;
-  };
-  constexpr std::array kNames = {
-      Name{"none", BenchSync::kNone}, Name{"every", BenchSync::kEvery},
-      Name{"flush", BenchSync::kFlush}, Name{"fua", BenchSync::kFua}};
-  const auto found =
-      std::find_if(kNames.begin(), kNames.end(),
-                   [](const Name& name) { return FLAGS_sync == name.name; });
-  if (found == kNames.end()) {
-    return "--sync=" + FLAGS_sync + " is none of none, every, flush, fua";
+  if (!FindWord(kBenchSyncWords, FLAGS_sync, &work->sync)) {
+    return "--sync=" + FLAGS_sync + " is none of " +
+           ListWords(kBenchSyncWords, ", ");
   }
-  work->sync = found->sync;
   if (work->sync != BenchSync::kNone && work->direction == IoDirection::kRead) {
     return "--sync=" + FLAGS_sync + " is for writes";
   }
@@ -231,8 +220,9 @@ std::string CheckFlags(const std::vector<std::string>& arguments,
                               request->size_bytes == 0)) {
     return "--size=" + FLAGS_size + " is not a size such as 512M or 4G";
   }
-  if (!ParseBackend(FLAGS_backend, &request->backend)) {
-    return "--backend=" + FLAGS_backend + " is none of " + BackendNames();
+  if (!FindWord(kBackendWords, FLAGS_backend, &request->backend)) {
+    return "--backend=" + FLAGS_backend + " is none of " +
+           ListWords(kBackendWords);
   }
   request->job.work.seed = FLAGS_seed;
   request->job.trace_syscalls = FLAGS_trace_syscalls;
@@ -390,7 +380,8 @@ exist becomes an image of --size, removed at the end.
 )";
 
 const Command& BenchCommand() {
-  static const std::string backends = BackendNames();
+  static const std::string backends = ListWords(kBackendWords);
+  static const std::string syncs = ListWords(kBenchSyncWords);
   static const std::string workloads = WorkloadNames();
   static const Command command = {
       "dio_bench",
@@ -405,7 +396,7 @@ const Command& BenchCommand() {
        {"depth", "N"},
        {"threads", "N"},
        {"batch", "N"},
-       {"sync", "none|every|flush|fua"},
+       {"sync", syncs.c_str()},
        {"read-batch", nullptr},
        {"backend", backends.c_str()},
        {"seconds", "N"},
@@ -431,17 +422,6 @@ const Command& BenchCommand() {
   return command;
 }
 
-// HelpText writes it as a subcommand of diofs.
-std::string Help(const Command& command) {
-  const std::string prefix = "diofs " + std::string(command.name);
-  std::string text = HelpText(command);
-  for (size_t at = text.find(prefix); at != std::string::npos;
-       at = text.find(prefix, at)) {
-    text.erase(at, prefix.size() - std::string(command.name).size());
-  }
-  return text;
-}
-
 // --pair_seconds is --pair-seconds.
 std::string DashedName(std::string word) {
   if (word.compare(0, 2, "--") != 0) return word;
@@ -459,7 +439,7 @@ int Main(const std::vector<std::string>& words) {
   std::string error;
   switch (ParseArguments(command, given, &arguments, &error)) {
     case ParseOutcome::kHelp:
-      return Print("", Help(command));
+      return Print("", HelpText(command, ""));
     case ParseOutcome::kUsage:
       Tell(error + "; see dio_bench --help");
       return kExitUsage;

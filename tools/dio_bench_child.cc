@@ -10,6 +10,9 @@
 #include <cerrno>
 #include <csignal>
 
+#include "dio/retrying.h"
+#include "dio/scoped_fd.h"
+
 namespace diofs {
 
 namespace {
@@ -18,23 +21,6 @@ using Clock = std::chrono::steady_clock;
 
 // What a child gets to end in after SIGINT.
 constexpr std::chrono::seconds kGrace(5);
-
-// A descriptor that is closed at the end, or earlier.
-class OwnedFd {
- public:
-  explicit OwnedFd(int fd) : fd_(fd) {}
-  OwnedFd(const OwnedFd&) = delete;
-  OwnedFd& operator=(const OwnedFd&) = delete;
-  ~OwnedFd() { Close(); }
-  int get() const { return fd_; }
-  void Close() {
-    if (fd_ >= 0) close(fd_);
-    fd_ = -1;
-  }
-
- private:
-  int fd_;
-};
 
 // Starts the program with `out` and `err` for its output and default signals.
 // posix_spawn, not fork: nothing of this process's threads and locks crosses.
@@ -106,10 +92,10 @@ Result RunChild(const std::vector<std::string>& arguments,
   *output = ChildOutput();
   std::array<int, 2> ends = {-1, -1};
   if (pipe2(ends.data(), O_CLOEXEC) != 0) return Result::FromErrno("pipe");
-  const OwnedFd from_child(ends[0]);
-  OwnedFd to_parent(ends[1]);
+  const ScopedFd from_child(ends[0]);
+  ScopedFd to_parent(ends[1]);
   // A file, so that a child that complains at length does not wait for us.
-  const OwnedFd errors(memfd_create("errors", MFD_CLOEXEC));
+  const ScopedFd errors(memfd_create("errors", MFD_CLOEXEC));
   if (errors.get() < 0) return Result::FromErrno("memfd_create");
 
   pid_t child = 0;
@@ -118,8 +104,7 @@ Result RunChild(const std::vector<std::string>& arguments,
   if (!result.ok()) return result;
   to_parent.Close();
   result = ReadToEnd(from_child.get(), child, limit, interrupt, &output->out);
-  while (waitpid(child, &output->status, 0) < 0 && errno == EINTR) {
-  }
+  (void)Retrying([&] { return waitpid(child, &output->status, 0); });
   lseek(errors.get(), 0, SEEK_SET);
   while (ReadSome(errors.get(), &output->err)) {
   }

@@ -54,20 +54,23 @@ std::string Contender::Text() const {
 }
 
 size_t Fastest(const std::vector<Contender>& contenders) {
-  const auto best = std::max_element(
-      contenders.begin(), contenders.end(),
-      [](const Contender& a, const Contender& b) { return a.rate < b.rate; });
+  const auto best =
+      std::max_element(contenders.begin(), contenders.end(),
+                       [](const Contender& a, const Contender& b) {
+                         return a.trial.rate < b.trial.rate;
+                       });
   return static_cast<size_t>(best - contenders.begin());
 }
 
 size_t CheapestOfTheFast(const std::vector<Contender>& contenders) {
   const size_t fastest = Fastest(contenders);
-  const double enough = contenders[fastest].rate * (1 - kTrialTolerance);
+  const double enough = contenders[fastest].trial.rate * (1 - kTrialTolerance);
   size_t cheapest = fastest;
   for (size_t i = 0; i < contenders.size(); ++i) {
-    if (contenders[i].rate >= enough &&
-        contenders[i].cpu_seconds_per_io <
-            contenders[cheapest].cpu_seconds_per_io) {
+    const SideRun& trial = contenders[i].trial;
+    if (trial.rate >= enough &&
+        trial.cpu_seconds_per_io <
+            contenders[cheapest].trial.cpu_seconds_per_io) {
       cheapest = i;
     }
   }
@@ -119,19 +122,18 @@ void CompareRunner::FindContenders(Comparison* comparison) const {
   const uint32_t depth = comparison->workload->depth;
   const uint32_t batch = options_.batch > 0 ? std::min(options_.batch, depth)
                                             : std::max<uint32_t>(1, depth / 4);
-  comparison->rivals = {{"psync", depth, 1, 1, 0},
-                        {"io_uring", 1, depth, 1, 0},
-                        {"libaio", 1, depth, 1, 0}};
+  comparison->rivals = {{"psync", depth, 1, 1},
+                        {"io_uring", 1, depth, 1},
+                        {"libaio", 1, depth, 1}};
   if (depth == 1) {
-    comparison->our_contenders = {{"dio", 1, 1, 1, 0}};
+    comparison->our_contenders = {{"dio", 1, 1, 1}};
     return;
   }
-  comparison->our_contenders = {{"dio", 1, depth, batch, 0},
-                                {"dio", depth, 1, 1, 0}};
+  comparison->our_contenders = {{"dio", 1, depth, batch}, {"dio", depth, 1, 1}};
   // Whatever batches do for us, they may do for the rival.
   if (batch > 1) {
-    comparison->rivals.push_back({"io_uring", 1, depth, batch, 0});
-    comparison->rivals.push_back({"libaio", 1, depth, batch, 0});
+    comparison->rivals.push_back({"io_uring", 1, depth, batch});
+    comparison->rivals.push_back({"libaio", 1, depth, batch});
   }
 }
 
@@ -139,21 +141,19 @@ Result CompareRunner::RunWorkload(Comparison* comparison) {
   const Workload& workload = *comparison->workload;
   const double seconds = TrialSeconds();
   for (Contender& contender : comparison->our_contenders) {
-    SideRun run;
     Result result = Announce(workload, "trying " + contender.Text(), seconds);
-    if (result.ok()) result = RunOurs(workload, contender, seconds, &run);
+    if (result.ok()) {
+      result = RunOurs(workload, contender, seconds, &contender.trial);
+    }
     if (!result.ok()) return result;
-    contender.rate = run.rate;
-    contender.cpu_seconds_per_io = run.cpu_seconds_per_io;
   }
   for (Contender& contender : comparison->rivals) {
-    SideRun run;
     Result result =
         Announce(workload, "trying fio's " + contender.Text(), seconds);
-    if (result.ok()) result = RunRival(workload, contender, seconds, &run);
+    if (result.ok()) {
+      result = RunRival(workload, contender, seconds, &contender.trial);
+    }
     if (!result.ok()) return result;
-    contender.rate = run.rate;
-    contender.cpu_seconds_per_io = run.cpu_seconds_per_io;
   }
   comparison->ours = CheapestOfTheFast(comparison->our_contenders);
   comparison->rival = Fastest(comparison->rivals);

@@ -48,8 +48,7 @@ struct Contender {
   uint32_t threads = 1;
   uint32_t depth = 1;  // of each thread
   uint32_t batch = 1;
-  double rate = 0;
-  double cpu_seconds_per_io = 0;
+  SideRun trial = {};
 
   // "io_uring, depth 32, batches of 8".
   std::string Text() const;

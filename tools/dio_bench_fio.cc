@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tools/dio_bench_child.h"
+#include "tools/dio_bench_worker.h"
 
 namespace diofs {
 
@@ -69,7 +70,6 @@ Result RunFioProgram(const std::vector<std::string>& arguments,
 }  // namespace
 
 std::vector<std::string> FioArguments(const FioJob& job) {
-  const bool read = job.direction == IoDirection::kRead;
   const auto millis = static_cast<uint64_t>(std::llround(job.seconds * 1000));
   std::vector<std::string> arguments = {
       "fio",
@@ -78,8 +78,7 @@ std::vector<std::string> FioArguments(const FioJob& job) {
       "--allow_file_create=0",
       "--direct=1",
       "--ioengine=" + job.engine,
-      std::string("--rw=") + (job.random ? "rand" : "") +
-          (read ? "read" : "write"),
+      "--rw=" + PatternName(job.direction, job.random),
       "--bs=" + Number(job.request_bytes),
       "--numjobs=" + Number(job.jobs),
       "--thread=1",

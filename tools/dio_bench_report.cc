@@ -46,19 +46,6 @@ std::string Rate(const Workload& workload, double rate) {
   return workload.by_bandwidth() ? Bandwidth(rate) : Count(rate) + " IOPS";
 }
 
-const char* SyncName(BenchSync sync) {
-  switch (sync) {
-    case BenchSync::kEvery:
-      return "every";
-    case BenchSync::kFlush:
-      return "flush";
-    case BenchSync::kFua:
-      return "fua";
-    default:
-      return "none";
-  }
-}
-
 std::string Ratio(const MedianInterval& interval) {
   return Fixed(interval.median, 3) + " (" +
          (interval.valid ? "95 %: " : "too few pairs; range ") +
@@ -89,7 +76,7 @@ Json ContendersJson(const std::vector<Contender>& contenders) {
                     {"threads", contender.threads},
                     {"depth", contender.depth},
                     {"batch", contender.batch},
-                    {"trial_rate", contender.rate}});
+                    {"trial_rate", contender.trial.rate}});
   }
   return json;
 }
@@ -140,11 +127,6 @@ std::string SideText(const Workload& workload, const Contender& contender,
 
 }  // namespace
 
-std::string PatternName(IoDirection direction, bool random) {
-  return std::string(random ? "rand" : "") +
-         (direction == IoDirection::kRead ? "read" : "write");
-}
-
 std::string JobText(const BlockDevice& device, const JobOptions& options,
                     const JobResult& result) {
   const WorkOptions& work = options.work;
@@ -154,7 +136,7 @@ std::string JobText(const BlockDevice& device, const JobOptions& options,
                      std::to_string(options.threads) + ", batch " +
                      std::to_string(work.batch);
   if (work.sync != BenchSync::kNone) {
-    text += ", sync " + std::string(SyncName(work.sync));
+    text += ", sync " + WordFor(kBenchSyncWords, work.sync);
   }
   if (options.read_batch) text += ", ReadBatch";
   text += ", " + std::string(device.backend_name()) + ": " +
@@ -183,7 +165,7 @@ Json JobJson(const BlockDevice& device, const JobOptions& options,
           {"depth", work.depth},
           {"threads", options.threads},
           {"batch", work.batch},
-          {"sync", SyncName(work.sync)},
+          {"sync", WordFor(kBenchSyncWords, work.sync)},
           {"read_batch", options.read_batch},
           {"range_bytes", work.range_bytes},
           {"seed", work.seed},

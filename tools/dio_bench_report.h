@@ -11,9 +11,6 @@
 
 namespace diofs {
 
-// "randread", "write", …
-std::string PatternName(IoDirection direction, bool random);
-
 // One line, with a newline.
 std::string JobText(const BlockDevice& device, const JobOptions& options,
                     const JobResult& result);

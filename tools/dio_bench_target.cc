@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 
 #include "dio/buffer_pool.h"
@@ -16,37 +15,9 @@ namespace diofs {
 
 namespace {
 
-struct BackendName {
-  const char* name;
-  Backend backend;
-};
-constexpr std::array kBackends = {
-    BackendName{"auto", Backend::kAuto},
-    BackendName{"uring", Backend::kUring},
-    BackendName{"threads", Backend::kThreads},
-    BackendName{"sync", Backend::kSync},
-};
-
 constexpr uint64_t kPrefillBytes = 1 << 20;
 
 }  // namespace
-
-bool ParseBackend(const std::string& name, Backend* backend) {
-  for (const BackendName& known : kBackends) {
-    if (name != known.name) continue;
-    *backend = known.backend;
-    return true;
-  }
-  return false;
-}
-
-std::string BackendNames() {
-  std::string names;
-  for (const BackendName& known : kBackends) {
-    names += (names.empty() ? "" : "|") + std::string(known.name);
-  }
-  return names;
-}
 
 BenchTarget::~BenchTarget() {
   device_.reset();

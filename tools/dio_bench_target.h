@@ -13,11 +13,6 @@
 
 namespace diofs {
 
-// "auto", "uring", …; false for a name that is none.
-bool ParseBackend(const std::string& name, Backend* backend);
-// "auto|uring|…".
-std::string BackendNames();
-
 // What is measured, and what may be done to it. A plain value.
 struct TargetOptions {
   std::string path;

@@ -14,18 +14,6 @@ namespace {
 
 constexpr uint32_t kBlockBytes = 4096;
 
-// The device as one file whose blocks lie where they are.
-class IdentityMapper final : public BlockMapper {
- public:
-  Result GetBlocks(uint64_t first, uint64_t count, bool /*create*/,
-                   BlockMapping* mapping) const override {
-    mapping->state = BlockState::kMapped;
-    mapping->device_block = first;
-    mapping->count = count;
-    return Result::Ok();
-  }
-};
-
 Durability DurabilityOf(BenchSync sync) {
   switch (sync) {
     case BenchSync::kFlush:
@@ -39,6 +27,11 @@ Durability DurabilityOf(BenchSync sync) {
 
 }  // namespace
 
+std::string PatternName(IoDirection direction, bool random) {
+  return std::string(random ? "rand" : "") +
+         (direction == IoDirection::kRead ? "read" : "write");
+}
+
 void BenchRandom::Fill(char* memory, size_t bytes) {
   for (size_t i = 0; i + sizeof(uint64_t) <= bytes; i += sizeof(uint64_t)) {
     const uint64_t number = Next();
@@ -51,7 +44,6 @@ void BenchRandom::Fill(char* memory, size_t bytes) {
 BenchWorker::BenchWorker(BlockDevice* device, const WorkOptions& options)
     : device_(device),
       options_(options),
-      mapper_(std::make_unique<IdentityMapper>()),
       block_bytes_(
           std::max(kBlockBytes, device->geometry().logical_block_bytes)),
       random_(options.seed),
@@ -121,7 +113,7 @@ Result DioWorker::Prepare() {
     slot.request.segments = &slot.segment;
     slot.request.segment_count = 1;
     slot.request.file_size = AlignDown(device_->size_bytes(), block_bytes_);
-    slot.request.mapper = mapper_.get();
+    slot.request.mapper = &mapper_;
     slot.request.block_bytes = block_bytes_;
     // One alone is best moved by the thread that waits for it.
     slot.request.async = options_.depth > 1;
@@ -212,7 +204,7 @@ ReadBatchWorker::ReadBatchWorker(BlockDevice* device,
                                  const WorkOptions& options)
     : BenchWorker(device, options), groups_(options.depth / options.batch) {
   file_.device = device;
-  file_.mapper = mapper_.get();
+  file_.mapper = &mapper_;
   file_.file_size = AlignDown(device->size_bytes(), block_bytes_);
   file_.block_bytes = block_bytes_;
 }

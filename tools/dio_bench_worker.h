@@ -6,17 +6,18 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "dio/block_device.h"
-#include "dio/block_mapper.h"
 #include "dio/buffer_pool.h"
 #include "dio/dio.h"
+#include "dio/identity_mapper.h"
 #include "dio/plug.h"
 #include "dio/read_batch.h"
 #include "dio/result.h"
+#include "env/words.h"
 #include "tools/dio_bench_histogram.h"
 
 namespace diofs {
@@ -28,6 +29,15 @@ enum class BenchSync : uint8_t {
   kFlush,  // as Durability::kFlush has it
   kFua,    // as Durability::kFua has it
 };
+
+inline constexpr Words<BenchSync> kBenchSyncWords = {
+    {"none", BenchSync::kNone},
+    {"every", BenchSync::kEvery},
+    {"flush", BenchSync::kFlush},
+    {"fua", BenchSync::kFua}};
+
+// "randread", "write", …
+std::string PatternName(IoDirection direction, bool random);
 
 // What one thread does, and to which part of the device.
 struct WorkOptions {
@@ -95,7 +105,7 @@ class BenchWorker {
 
   BlockDevice* const device_;
   const WorkOptions options_;
-  const std::unique_ptr<BlockMapper> mapper_;
+  const IdentityMapper mapper_;
   const uint32_t block_bytes_;  // the mapper's
   LatencyHistogram latency_;
 

@@ -157,9 +157,9 @@ std::string FlagHelp(const CommandFlag& flag) {
 
 }  // namespace
 
-std::string HelpText(const Command& command) {
-  std::string text = "diofs " + std::string(command.name) + ": " +
-                     command.summary + "\n\nusage: diofs " + command.name +
+std::string HelpText(const Command& command, const std::string& parent) {
+  const std::string name = parent + command.name;
+  std::string text = name + ": " + command.summary + "\n\nusage: " + name +
                      " [flags] " + command.arguments + "\n\n" +
                      command.description + "\nflags:\n";
   for (const CommandFlag& flag : command.flags) text += FlagHelp(flag);

@@ -49,8 +49,9 @@ const Command& MkfsCommand();
 // The exit codes of a command that has none of its own.
 extern const char kExitCodes[];
 
-// What `diofs COMMAND --help` prints.
-std::string HelpText(const Command& command);
+// What `COMMAND --help` prints, where COMMAND stands behind `parent`.
+std::string HelpText(const Command& command,
+                     const std::string& parent = "diofs ");
 
 enum class ParseOutcome { kRun, kHelp, kUsage };
 
