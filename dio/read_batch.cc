@@ -34,6 +34,7 @@ DioRequest MakeRequest(const ReadBatch::File& file, uint64_t offset,
                        const iovec* segments, int segment_count, bool async) {
   DioRequest request;
   request.io_class = file.io_class;
+  request.ioprio = file.ioprio;
   request.offset = offset;
   request.segments = segments;
   request.segment_count = segment_count;

@@ -40,6 +40,7 @@ class ReadBatch {
     uint64_t file_size = 0;
     uint32_t block_bytes = 4096;
     IoClass io_class = 0;
+    uint16_t ioprio = 0;  // as DioRequest has it
   };
 
   ReadBatch();

@@ -28,7 +28,7 @@ Result FileReader::Prepare(uint64_t end, Inode::View* view) const {
 }
 
 Result FileReader::Submit(ReadRange* ranges, size_t count, bool async,
-                          ReadBatch* batch) const {
+                          uint16_t ioprio, ReadBatch* batch) const {
   uint64_t end = 0;
   for (size_t i = 0; i < count; ++i) {
     uint64_t range_end = UINT64_MAX;
@@ -47,53 +47,59 @@ Result FileReader::Submit(ReadRange* ranges, size_t count, bool async,
   file.file_size = size;
   file.block_bytes = kBlockBytes;
   file.io_class = IoClassOf(file_->inode()->kind);
+  file.ioprio = ioprio;
   batch->Submit(file, ranges, count, async);
   return Result::Ok();
 }
 
-Result FileReader::Read(uint64_t offset, size_t length, char* memory) const {
+Result FileReader::Read(uint64_t offset, size_t length, char* memory,
+                        uint16_t ioprio) const {
   ReadRange range;
   range.offset = offset;
   range.length = length;
   range.memory = memory;
   ReadBatch batch;
-  if (Result r = Submit(&range, 1, false, &batch); !r.ok()) return r;
+  if (Result r = Submit(&range, 1, false, ioprio, &batch); !r.ok()) return r;
   batch.Wait();
   return std::move(range.result);
 }
 
-Result FileReader::MultiRead(ReadRange* ranges, size_t count) const {
+Result FileReader::MultiRead(ReadRange* ranges, size_t count,
+                             uint16_t ioprio) const {
   ReadBatch batch;
-  if (Result r = Submit(ranges, count, false, &batch); !r.ok()) return r;
+  if (Result r = Submit(ranges, count, false, ioprio, &batch); !r.ok()) {
+    return r;
+  }
   batch.Wait();
   return Result::Ok();
 }
 
-Result FileReader::Start(ReadRange* ranges, size_t count,
-                         ReadBatch* batch) const {
-  return Submit(ranges, count, true, batch);
+Result FileReader::Start(ReadRange* ranges, size_t count, ReadBatch* batch,
+                         uint16_t ioprio) const {
+  return Submit(ranges, count, true, ioprio, batch);
 }
 
-Result SequentialReader::Fill() {
+Result SequentialReader::Fill(uint16_t ioprio) {
   if (!buffer_ || buffer_.size() < readahead_) {
     buffer_ = BufferPool::Get(readahead_);
     if (!buffer_) return Result::Error(ENOMEM, "readahead buffer");
   }
   buffered_ = 0;
   buffer_start_ = AlignDown(position_, kBlockBytes);
-  Result result = reader_.Read(buffer_start_, readahead_, buffer_.data());
+  Result result =
+      reader_.Read(buffer_start_, readahead_, buffer_.data(), ioprio);
   if (!result.ok()) return result;
   buffered_ = result.bytes();
   readahead_ = std::min(readahead_ * 2, kMaxReadahead);
   return result;
 }
 
-Result SequentialReader::Read(size_t length, char* memory) {
+Result SequentialReader::Read(size_t length, char* memory, uint16_t ioprio) {
   size_t done = 0;
   while (done < length) {
     const uint64_t buffer_end = buffer_start_ + buffered_;
     if (position_ < buffer_start_ || position_ >= buffer_end) {
-      if (Result r = Fill(); !r.ok()) return r;
+      if (Result r = Fill(ioprio); !r.ok()) return r;
       if (position_ >= buffer_start_ + buffered_) break;  // end of the file
       continue;
     }

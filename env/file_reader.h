@@ -14,19 +14,22 @@
 namespace diofs {
 
 // Reads anywhere in a file, also one that is being appended to: every byte
-// appended before the call is there. Thread-safe.
+// appended before the call is there. Thread-safe. `ioprio` is as DioRequest has
+// it.
 class FileReader {
  public:
   explicit FileReader(OpenFilePtr file) : file_(std::move(file)) {}
 
   // Bytes read; short only at the end of the file, 0 behind it.
-  Result Read(uint64_t offset, size_t length, char* memory) const;
+  Result Read(uint64_t offset, size_t length, char* memory,
+              uint16_t ioprio = 0) const;
   // All ranges in one submission; each has its own result. An error returned
   // here means that none was tried.
-  Result MultiRead(ReadRange* ranges, size_t count) const;
+  Result MultiRead(ReadRange* ranges, size_t count, uint16_t ioprio = 0) const;
   // Starts them and returns; batch->Wait() on any thread completes them. The
   // batch must not outlive this file.
-  Result Start(ReadRange* ranges, size_t count, ReadBatch* batch) const;
+  Result Start(ReadRange* ranges, size_t count, ReadBatch* batch,
+               uint16_t ioprio = 0) const;
 
   uint64_t size() const {
     return file_->inode()->visible_bytes.load(std::memory_order_acquire);
@@ -36,7 +39,7 @@ class FileReader {
  private:
   // Sees to it that bytes below `end` are on the device.
   Result Prepare(uint64_t end, Inode::View* view) const;
-  Result Submit(ReadRange* ranges, size_t count, bool async,
+  Result Submit(ReadRange* ranges, size_t count, bool async, uint16_t ioprio,
                 ReadBatch* batch) const;
 
   const OpenFilePtr file_;
@@ -54,7 +57,7 @@ class SequentialReader {
 
   // Bytes read; short only at the end of the file. What is appended later is
   // read by later calls.
-  Result Read(size_t length, char* memory);
+  Result Read(size_t length, char* memory, uint16_t ioprio = 0);
   void Skip(uint64_t bytes) {
     if (!CheckedAdd(position_, bytes, &position_)) position_ = UINT64_MAX;
   }
@@ -62,7 +65,7 @@ class SequentialReader {
   const FileReader& reader() const { return reader_; }
 
  private:
-  Result Fill();
+  Result Fill(uint16_t ioprio);
 
   const FileReader reader_;
   uint64_t position_ = 0;

@@ -200,6 +200,7 @@ Result FileWriter::SubmitBuffer(uint64_t end, bool async, bool take_buffer) {
     DioRequest request;
     request.direction = IoDirection::kWrite;
     request.io_class = IoClassOf(inode_->kind);
+    request.ioprio = ioprio_;
     request.offset = from;
     request.segments = &write->segment;
     request.segment_count = 1;
@@ -398,6 +399,7 @@ Result FileWriter::OverwriteBlocks(uint64_t offset, const char* data,
   file.file_size = size;
   file.block_bytes = kBlockBytes;
   file.io_class = IoClassOf(inode_->kind);
+  file.ioprio = ioprio_;
   Result read = ReadRangeNow(file, from, end - from, blocks.data());
   if (!read.ok()) return read;
   std::memset(blocks.data() + read.bytes(), 0, end - from - read.bytes());
@@ -406,6 +408,7 @@ Result FileWriter::OverwriteBlocks(uint64_t offset, const char* data,
   DioRequest request;
   request.direction = IoDirection::kWrite;
   request.io_class = file.io_class;
+  request.ioprio = file.ioprio;
   request.offset = from;
   request.segments = &segment;
   request.segment_count = 1;

@@ -70,6 +70,9 @@ class FileWriter : public std::enable_shared_from_this<FileWriter> {
   // back at Close. Bytes.
   void SetPreallocation(uint64_t bytes) { preallocation_bytes_ = bytes; }
 
+  // Of what leaves from now on; as DioRequest has it.
+  void SetIoPriority(uint16_t ioprio) { ioprio_ = ioprio; }
+
   // Bytes appended. No lock.
   uint64_t size() const { return size_.load(std::memory_order_acquire); }
 
@@ -112,6 +115,7 @@ class FileWriter : public std::enable_shared_from_this<FileWriter> {
 
   std::atomic<uint64_t> size_{0};
   std::atomic<uint64_t> preallocation_bytes_{0};
+  std::atomic<uint16_t> ioprio_{0};
 };
 
 }  // namespace diofs

@@ -25,7 +25,9 @@ AsyncRead::AsyncRead(const FileReader& reader, const std::string& path,
   range_.memory = request.scratch;
 }
 
-Result AsyncRead::Start() { return reader_.Start(&range_, 1, &batch_); }
+Result AsyncRead::Start(uint16_t ioprio) {
+  return reader_.Start(&range_, 1, &batch_, ioprio);
+}
 
 void AsyncRead::Complete() {
   if (called_back_) return;

@@ -30,7 +30,7 @@ class AsyncRead {
   AsyncRead& operator=(const AsyncRead&) = delete;
 
   // On an error nothing is in flight, and the callback never runs.
-  Result Start();
+  Result Start(uint16_t ioprio);
   // Waits and calls back with what was read. Nothing the second time.
   void Complete();
   // As Complete, but calls back with Aborted. Waits too: the device owns the

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "env/rocksdb_async_read.h"
+#include "env/rocksdb_io_priority.h"
 #include "env/rocksdb_status.h"
 
 namespace diofs {
@@ -25,20 +26,22 @@ Result CheckMemory(const char* memory, size_t length) {
 
 }  // namespace
 
-IOStatus DioRandomAccessFile::Read(uint64_t offset, size_t n, const IOOptions&,
-                                   Slice* result, char* scratch,
-                                   IODebugContext*) const {
+IOStatus DioRandomAccessFile::Read(uint64_t offset, size_t n,
+                                   const IOOptions& options, Slice* result,
+                                   char* scratch, IODebugContext*) const {
   *result = Slice();
   return Guarded(path_, [&] {
     if (Result bad = CheckMemory(scratch, n); !bad.ok()) return bad;
-    Result read = reader_.Read(offset, n, scratch);
+    Result read = reader_.Read(offset, n, scratch,
+                               IoPriorityOf(options.rate_limiter_priority));
     if (read.ok()) *result = Slice(scratch, read.bytes());
     return read;
   });
 }
 
 IOStatus DioRandomAccessFile::MultiRead(FSReadRequest* requests, size_t count,
-                                        const IOOptions&, IODebugContext*) {
+                                        const IOOptions& options,
+                                        IODebugContext*) {
   return Guarded(path_, [&] {
     std::vector<ReadRange> ranges(count);
     for (size_t i = 0; i < count; ++i) {
@@ -51,7 +54,8 @@ IOStatus DioRandomAccessFile::MultiRead(FSReadRequest* requests, size_t count,
       ranges[i].length = request.len;
       ranges[i].memory = request.scratch;
     }
-    Result read = reader_.MultiRead(ranges.data(), count);
+    Result read = reader_.MultiRead(
+        ranges.data(), count, IoPriorityOf(options.rate_limiter_priority));
     if (!read.ok()) return read;
     for (size_t i = 0; i < count; ++i) {
       const Result& part = ranges[i].result;
@@ -65,7 +69,7 @@ IOStatus DioRandomAccessFile::MultiRead(FSReadRequest* requests, size_t count,
 }
 
 IOStatus DioRandomAccessFile::ReadAsync(
-    FSReadRequest& request, const IOOptions&,
+    FSReadRequest& request, const IOOptions& options,
     std::function<void(const FSReadRequest&, void*)> callback, void* argument,
     void** handle, IOHandleDeleter* deleter, IODebugContext*) {
   *handle = nullptr;
@@ -76,7 +80,7 @@ IOStatus DioRandomAccessFile::ReadAsync(
     auto read = std::make_unique<AsyncRead>(reader_, path_, request,
                                             std::move(callback), argument);
     *deleter = AsyncRead::Delete;
-    Result started = read->Start();
+    Result started = read->Start(IoPriorityOf(options.rate_limiter_priority));
     if (started.ok()) *handle = read.release();
     return started;
   });

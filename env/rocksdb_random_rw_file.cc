@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "env/rocksdb_io_priority.h"
 #include "env/rocksdb_status.h"
 
 namespace diofs {
@@ -22,18 +23,20 @@ DioRandomRWFile::~DioRandomRWFile() {
 }
 
 IOStatus DioRandomRWFile::Write(uint64_t offset, const Slice& data,
-                                const IOOptions&, IODebugContext*) {
+                                const IOOptions& options, IODebugContext*) {
   return Guarded(path_, [&] {
+    writer_->SetIoPriority(IoPriorityOf(options.rate_limiter_priority));
     return writer_->WriteAt(offset, data.data(), data.size());
   });
 }
 
-IOStatus DioRandomRWFile::Read(uint64_t offset, size_t n, const IOOptions&,
-                               Slice* result, char* scratch,
-                               IODebugContext*) const {
+IOStatus DioRandomRWFile::Read(uint64_t offset, size_t n,
+                               const IOOptions& options, Slice* result,
+                               char* scratch, IODebugContext*) const {
   *result = Slice();
   return Guarded(path_, [&] {
-    Result read = reader_.Read(offset, n, scratch);
+    Result read = reader_.Read(offset, n, scratch,
+                               IoPriorityOf(options.rate_limiter_priority));
     if (read.ok()) *result = Slice(scratch, read.bytes());
     return read;
   });

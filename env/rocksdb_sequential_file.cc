@@ -1,5 +1,6 @@
 #include "env/rocksdb_sequential_file.h"
 
+#include "env/rocksdb_io_priority.h"
 #include "env/rocksdb_status.h"
 
 namespace diofs {
@@ -9,11 +10,13 @@ using rocksdb::IOOptions;
 using rocksdb::IOStatus;
 using rocksdb::Slice;
 
-IOStatus DioSequentialFile::Read(size_t n, const IOOptions&, Slice* result,
-                                 char* scratch, IODebugContext*) {
+IOStatus DioSequentialFile::Read(size_t n, const IOOptions& options,
+                                 Slice* result, char* scratch,
+                                 IODebugContext*) {
   *result = Slice();
   return Guarded(path_, [&] {
-    Result read = reader_.Read(n, scratch);
+    Result read =
+        reader_.Read(n, scratch, IoPriorityOf(options.rate_limiter_priority));
     if (read.ok()) *result = Slice(scratch, read.bytes());
     return read;
   });
@@ -25,11 +28,13 @@ IOStatus DioSequentialFile::Skip(uint64_t n) {
 }
 
 IOStatus DioSequentialFile::PositionedRead(uint64_t offset, size_t n,
-                                           const IOOptions&, Slice* result,
-                                           char* scratch, IODebugContext*) {
+                                           const IOOptions& options,
+                                           Slice* result, char* scratch,
+                                           IODebugContext*) {
   *result = Slice();
   return Guarded(path_, [&] {
-    Result read = reader_.reader().Read(offset, n, scratch);
+    Result read = reader_.reader().Read(
+        offset, n, scratch, IoPriorityOf(options.rate_limiter_priority));
     if (read.ok()) *result = Slice(scratch, read.bytes());
     return read;
   });

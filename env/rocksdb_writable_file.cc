@@ -6,6 +6,7 @@
 
 #include "env/coding.h"
 #include "env/crc32c.h"
+#include "env/rocksdb_io_priority.h"
 #include "env/rocksdb_status.h"
 
 namespace diofs {
@@ -30,33 +31,39 @@ DioWritableFile::~DioWritableFile() {
   Guarded(path_, [&] { return writer_->Close(); }).PermitUncheckedError();
 }
 
-IOStatus DioWritableFile::Append(const Slice& data, const IOOptions&,
+IOStatus DioWritableFile::Append(const Slice& data, const IOOptions& options,
                                  IODebugContext*) {
-  return Guarded(path_,
-                 [&] { return writer_->Append(data.data(), data.size()); });
+  return Guarded(path_, [&] {
+    Prioritize(options);
+    return writer_->Append(data.data(), data.size());
+  });
 }
 
-IOStatus DioWritableFile::Append(const Slice& data, const IOOptions&,
+IOStatus DioWritableFile::Append(const Slice& data, const IOOptions& options,
                                  const DataVerificationInfo& verification,
                                  IODebugContext*) {
   return Guarded(path_, [&] {
     if (Result bad = Verify(data, verification); !bad.ok()) return bad;
+    Prioritize(options);
     return writer_->Append(data.data(), data.size());
   });
 }
 
 IOStatus DioWritableFile::PositionedAppend(const Slice& data, uint64_t offset,
-                                           const IOOptions&, IODebugContext*) {
+                                           const IOOptions& options,
+                                           IODebugContext*) {
   return Guarded(path_, [&] {
+    Prioritize(options);
     return writer_->WriteAt(offset, data.data(), data.size());
   });
 }
 
 IOStatus DioWritableFile::PositionedAppend(
-    const Slice& data, uint64_t offset, const IOOptions&,
+    const Slice& data, uint64_t offset, const IOOptions& options,
     const DataVerificationInfo& verification, IODebugContext*) {
   return Guarded(path_, [&] {
     if (Result bad = Verify(data, verification); !bad.ok()) return bad;
+    Prioritize(options);
     return writer_->WriteAt(offset, data.data(), data.size());
   });
 }
@@ -96,6 +103,12 @@ IOStatus DioWritableFile::RangeSync(uint64_t, uint64_t, const IOOptions&,
   return Guarded(path_, [&] {
     return strict_bytes_per_sync_ ? writer_->Sync() : writer_->StartWriteback();
   });
+}
+
+void DioWritableFile::Prioritize(const IOOptions& options) {
+  const rocksdb::Env::IOPriority asked = options.rate_limiter_priority;
+  writer_->SetIoPriority(
+      IoPriorityOf(asked == rocksdb::Env::IO_TOTAL ? GetIOPriority() : asked));
 }
 
 Result DioWritableFile::Verify(const Slice& data,

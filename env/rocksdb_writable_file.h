@@ -61,6 +61,9 @@ class DioWritableFile : public rocksdb::FSWritableFile {
                     rocksdb::IODebugContext*) override {}
 
  private:
+  // The file's priority counts where the request has none, as RocksDB itself
+  // has it.
+  void Prioritize(const rocksdb::IOOptions& options);
   Result Verify(const rocksdb::Slice& data,
                 const rocksdb::DataVerificationInfo& verification) const;
 
