@@ -53,6 +53,25 @@ quietly() {
   fi
 }
 
+# expect_refusal NAME CODE TEXT COMMAND...: the command has to fail with CODE
+# and one line on standard error that begins with NAME and contains TEXT, to
+# write nothing else, and to leave what the script's function `state` prints as
+# it is.
+expect_refusal() {
+  local name=$1 code=$2 text=$3 status=0 before after
+  shift 3
+  before=$(state)
+  "$@" >"$workdir/out" 2>"$workdir/err" || status=$?
+  after=$(state)
+  expect_equal "exit code of $*" "$code" "$status"
+  expect_equal "lines told by $*" 1 "$(wc -l <"$workdir/err")"
+  grep -q "^$name: " "$workdir/err" || fail "$(<"$workdir/err")"
+  grep -qF -e "$text" "$workdir/err" ||
+    fail "$*: no \"$text\" in: $(<"$workdir/err")"
+  [[ ! -s $workdir/out ]] || fail "$*: wrote to standard output"
+  expect_equal "what was there before $*" "$before" "$after"
+}
+
 # ---- What is to be gone at the end -----------------------------------------
 
 workdir=$(mktemp -d "${TMPDIR:-/tmp}/diofs-test.XXXXXX")

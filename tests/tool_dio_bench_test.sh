@@ -38,21 +38,15 @@ measure() {
     fail "dio_bench $*: $(<"$workdir/err")"
 }
 
-# Runs `dio_bench ARGUMENTS`, which has to fail with CODE and one line on
-# standard error that contains TEXT, and to leave the image as it is.
+# refuses CODE TEXT ARGUMENTS...
 refuses() {
-  local code=$1 text=$2 status=0 before=none after=none
+  local code=$1 text=$2
   shift 2
-  [[ ! -e $image ]] || before=$(checksum)
-  "$bench" "$@" >"$workdir/out" 2>"$workdir/err" || status=$?
-  [[ ! -e $image ]] || after=$(checksum)
-  expect_equal "exit code of dio_bench $*" "$code" "$status"
-  expect_equal "lines told by dio_bench $*" 1 "$(wc -l <"$workdir/err")"
-  grep -qF -e "$text" "$workdir/err" ||
-    fail "dio_bench $*: no \"$text\" in: $(<"$workdir/err")"
-  grep -q '^dio_bench: ' "$workdir/err" || fail "$(<"$workdir/err")"
-  [[ ! -s $workdir/out ]] || fail "dio_bench $*: wrote to standard output"
-  expect_equal "the image after dio_bench $*" "$before" "$after"
+  expect_refusal dio_bench "$code" "$text" "$bench" "$@"
+}
+
+state() {
+  [[ ! -e $image ]] || checksum
 }
 
 # How many of the image's blocks of 4096 bytes in [FIRST, END) are not zero.

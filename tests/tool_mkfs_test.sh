@@ -8,24 +8,14 @@ source "$(dirname "$0")/lib.sh"
 
 image=$workdir/volume.img
 
-# Runs `diofs mkfs ARGUMENTS`, which has to fail with CODE and one line on
-# standard error that contains TEXT, and to change nothing in $workdir/*.img.
+# refuses CODE TEXT ARGUMENTS...
 refuses() {
-  local code=$1 text=$2 status=0 before after
+  local code=$1 text=$2
   shift 2
-  before=$(checksums)
-  "$tool" mkfs "$@" >"$workdir/out" 2>"$workdir/err" || status=$?
-  after=$(checksums)
-  expect_equal "exit code of mkfs $*" "$code" "$status"
-  expect_equal "lines told by mkfs $*" 1 "$(wc -l <"$workdir/err")"
-  grep -qF -e "$text" "$workdir/err" ||
-    fail "mkfs $*: no \"$text\" in: $(<"$workdir/err")"
-  grep -q '^diofs mkfs: ' "$workdir/err" || fail "$(<"$workdir/err")"
-  [[ ! -s $workdir/out ]] || fail "mkfs $*: wrote to standard output"
-  expect_equal "images after mkfs $*" "$before" "$after"
+  expect_refusal "diofs mkfs" "$code" "$text" "$tool" mkfs "$@"
 }
 
-checksums() {
+state() {
   find "$workdir" -name '*.img' -exec sha256sum {} + | sort
 }
 
