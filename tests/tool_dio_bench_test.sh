@@ -27,7 +27,7 @@ values = []
 for path in sys.argv[2:]:
     value = json.load(open(sys.argv[1], encoding="utf-8"))
     for key in path.split("/"):
-        value = value[key]
+        value = value[int(key) if isinstance(value, list) else key]
     values.append(str(value))
 print(*values)' "$workdir/out" "$@"
 }
@@ -134,6 +134,32 @@ new_image
 measure --rw=randwrite --seed=8 --ios=300 "$image"
 [[ $(checksum) != "$first" ]] || fail "another seed wrote the same"
 
+say "what the CPU did"
+for backend in sync uring; do
+  measure --backend="$backend" --depth=8 --ios=2000 "$image"
+  read -r user system cpu calls by <<<"$(field user_us_per_io system_us_per_io \
+    cpu_us_per_io system_calls_per_io system_calls_counted_by)"
+  # Of the sync backend the estimate is right, of rings it leaves out waits.
+  /usr/bin/python3 -c "import sys
+sys.exit(not ($cpu > 0 and abs($user + $system - $cpu) < 1e-6 * $cpu and
+              0 < $calls <= 1.01 and '$by' == 'estimate'))" ||
+    fail "$backend: $user + $system us, in all $cpu; $calls calls by $by"
+done
+# Tracing needs tracefs, mounted for this command alone.
+traced=(unshare --mount sh -c
+  'mount -t tracefs none /sys/kernel/tracing && exec "$@"' traced)
+if ((EUID == 0)) && "${traced[@]}" true 2>/dev/null; then
+  "${traced[@]}" "$bench" --json --backend=sync --ios=2000 --trace-syscalls \
+    "$image" >"$workdir/out"
+  read -r calls by <<<"$(field system_calls_per_io system_calls_counted_by)"
+  # One pread each; to start and end the job takes some more.
+  /usr/bin/python3 -c "import sys
+sys.exit(not (1 <= $calls < 1.2 and '$by' == 'kernel'))" ||
+    fail "$calls system calls per I/O, by $by"
+else
+  echo "no tracefs here: left out"
+fi
+
 say "by time, in one line"
 "$bench" --seconds=0.05 --target "$image" >"$workdir/out"
 expect_equal "lines" 1 "$(wc -l <"$workdir/out")"
@@ -173,7 +199,7 @@ refuses 1 "neither a block device nor a regular file" "$workdir"
 refuses 1 "neither a block device nor a regular file" /dev/null
 image=$workdir/other.img
 new_image
-refuses 1 "has 8.0 MiB, less than --size=16M" --size=16M "$image"
+refuses 1 "has 8.0 MiB, less than the 16.0 MiB of --size" --size=16M "$image"
 refuses 1 "are too few; this takes at least" --bs=16M "$image"
 refuses 1 "are too few; this takes at least" --rw=read --bs=1M --threads=9 \
   "$image"
@@ -206,6 +232,16 @@ refuses 2 "--ios is less than --threads" --ios=3 --threads=4 "$image"
 refuses 2 "--pairs is not in 1 to 1000" --compare-fio --pairs=0 "$image"
 refuses 2 "--workload=all is none of randread-d1|" --compare-fio \
   --workload=all "$image"
+for flag in --rw=read --bs=8k --depth=2 --threads=2 --sync=none --read-batch \
+  --seconds=1 --ios=10 --trace-syscalls; do
+  refuses 2 "${flag%%=*} is not for --compare-fio" --compare-fio "$flag" \
+    "$image"
+done
+for flag in --workload=randread-d1 --pairs=2 --pair-seconds=1 --noprefill \
+  --check; do
+  name=${flag%%=*}
+  refuses 2 "${name/--no/--} needs --compare-fio" "$flag" "$image"
+done
 
 # Main is all that strace follows; it sleeps in ppoll while others work.
 trace=(env "ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0"
@@ -237,6 +273,31 @@ expect_equal "what it says" \
   "dio_bench: $image: fio is not installed; install the package fio" \
   "$(<"$workdir/err")"
 [[ ! -e $image ]] || fail "an image was made"
+
+say "goals met and missed"
+# One that prints what the test has chosen.
+cat >"$workdir/fio" <<'END'
+#!/bin/sh
+[ "$1" != --version ] || exec echo fio-made-up
+printf '{"jobs": [{"error": 0, "job_runtime": 1000, "usr_cpu": %s,
+  "sys_cpu": 0, "read": {"total_ios": 1000, "iops": %s, "bw_bytes": 1}}]}' \
+  "$RIVAL_CPU" "$RIVAL_IOPS"
+END
+chmod +x "$workdir/fio"
+# RIVAL_IOPS RIVAL_CPU EXIT_CODE RATE_VERDICT CPU_VERDICT FLAG...
+judged() {
+  local status=0
+  env PATH="$workdir:$PATH" RIVAL_IOPS="$1" RIVAL_CPU="$2" "$bench" \
+    --compare-fio --json --pairs=6 --pair-seconds=0.02 --size=8M \
+    --workload=randread-d1 "${@:6}" "$image" >"$workdir/out" || status=$?
+  expect_equal "exit code with a rival of $1 IOPS, CPU $2" "$3" "$status"
+  expect_equal "its verdicts" "$4 $5" \
+    "$(field workloads/0/{rate,cpu}_ratio/verdict)"
+}
+judged 1 99 0 met met --check
+judged 1e12 99 3 missed met --check
+judged 1 1e-9 3 met missed --check
+judged 1e12 1e-9 0 missed missed
 
 if ! command -v fio >/dev/null; then
   echo "fio is not installed: the comparison is left out"

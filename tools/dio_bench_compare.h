@@ -74,6 +74,10 @@ struct Comparison {
 
   Verdict rate_verdict() const;
   Verdict cpu_verdict() const;
+  bool missed() const {
+    return rate_verdict() == Verdict::kMissed ||
+           cpu_verdict() == Verdict::kMissed;
+  }
 };
 
 // Measures the engine on `device`, which is open at `path`, against fio there:
