@@ -3,12 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <map>
 #include <random>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "dio/discarder.h"
 #include "env/format.h"
 #include "env/volume.h"
 #include "tests/sim_device.h"
@@ -22,11 +24,12 @@ constexpr uint64_t kVolumeBytes = 16 << 20;
 
 class DiscardTest : public testing::Test {
  protected:
-  void Mount(std::unique_ptr<SimDevice> device, bool discard = true) {
+  void Mount(std::unique_ptr<SimDevice> device, bool discard = true,
+             uint64_t bytes_per_second = 0) {
     volume_ = nullptr;
     MountOptions options;
     options.discard = discard;
-    options.discard_bytes_per_second = 0;
+    options.discard_bytes_per_second = bytes_per_second;
     const Result r = MountSim(std::move(device), options, &volume_, &sim_);
     ASSERT_TRUE(r.ok()) << r.ToString();
   }
@@ -77,6 +80,26 @@ TEST_F(DiscardTest, NothingIsDiscardedBeforeTheDeletionIsDurable) {
   std::string content;
   ASSERT_TRUE(ReadFile(earlier.get(), "/f.sst", &content).ok());
   EXPECT_EQ(Pattern(1, 4 << 20), content);
+}
+
+// At any moment no more than discard_rate allows, but for the first piece.
+TEST_F(DiscardTest, TheRateIsABound) {
+  constexpr uint64_t kRate = 128 << 20;
+  constexpr uint64_t kBytes = 80 << 20;
+  Mount(FormattedSim(2 * kBytes), /*discard=*/true, kRate);
+  ASSERT_TRUE(
+      WriteFile(volume_.get(), "/f.sst", Pattern(1, kBytes), true).ok());
+  ASSERT_TRUE(volume_->Unlink("/f.sst").ok());
+  const auto start = std::chrono::steady_clock::now();
+  ASSERT_TRUE(volume_->Sync().ok());
+  for (uint64_t bytes = 0; bytes < kBytes;) {
+    bytes = DiscardedBytes();
+    const std::chrono::duration<double> elapsed =
+        std::chrono::steady_clock::now() - start;
+    ASSERT_LE(static_cast<double>(bytes),
+              elapsed.count() * kRate + Discarder::Options().piece_bytes);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
 }
 
 TEST_F(DiscardTest, WithoutTheOptionNothingIsDiscarded) {
