@@ -62,7 +62,7 @@ class DioObserver {
   // moved, and before anybody is told the result: reservations are committed
   // (unwritten blocks become written, the size grows) or released here. What it
   // returns becomes the result; end.bytes or end.error where it has nothing to
-  // add.
+  // add. Never in a forked child, whose copy of a request is not the request.
   virtual Result EndIo(const DioEnd& end) = 0;
   // Exactly once where Submit said kQueued, never otherwise; after EndIo. Not
   // the place to destroy the Dio.

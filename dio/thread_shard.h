@@ -35,7 +35,7 @@ class ShardedCounter {
     }
     return sum;
   }
-  // As std::atomic has it.
+  // As std::atomic has it. NOLINTNEXTLINE(google-explicit-constructor)
   operator uint64_t() const { return load(); }
 
  private:
