@@ -39,10 +39,7 @@ std::ostream& operator<<(std::ostream& out, const DurabilityParam& param) {
 class Durable : public testing::TestWithParam<DurabilityParam> {
  protected:
   Durable()
-      : device_(
-            GetParam().engine, kDeviceBytes,
-            GetParam().fua ? [](Geometry* geometry) { geometry->fua = true; }
-                           : [](Geometry*) {}),
+      : device_(GetParam().engine, kDeviceBytes, SetFua),
         mapped_(ScatteredBlocks(kBlocks)),
         memory_(PatternBuffer(kBlocks * kBlock, 1)) {}
   void SetUp() override {
@@ -54,6 +51,7 @@ class Durable : public testing::TestWithParam<DurabilityParam> {
     device_.sim()->Behave(behavior);
   }
 
+  static void SetFua(Geometry* geometry) { geometry->fua = GetParam().fua; }
   // Whether this backend writes through at all; with plain system calls that
   // costs more than a flush.
   bool CanFua() const {
@@ -69,7 +67,7 @@ class Durable : public testing::TestWithParam<DurabilityParam> {
     return io;
   }
   // True where a power cut would keep block `i` of the file as it is in
-  // memory_.
+  // memory_. A simulated device alone knows.
   bool IsSafe(uint64_t i) {
     return device_.sim()->DurableImage().compare(2 * i * kBlock, kBlock,
                                                  memory_.data() + i * kBlock,
@@ -158,9 +156,10 @@ TEST_P(Durable, WritingThroughCoversItsOwnBytesOnly) {
 // A write through that comes back short is finished in another way, and is
 // durable nonetheless when it has been waited for.
 TEST_P(Durable, AShortWriteThroughIsFlushed) {
-  if (!CanFua() || device_.sim() == nullptr) return;
   for (const int error : {0, EAGAIN, EINTR, ECANCELED}) {
     memory_ = PatternBuffer(kBlocks * kBlock, 40 + error);
+    const uint64_t flushes = Flushes();
+    const uint64_t fua_writes = FuaWrites();
     IoRequest io = Request(mapped_, Durability::kFua, true);
     if (error == 0) {
       device_->ShortenNth(2, 512);
@@ -168,6 +167,10 @@ TEST_P(Durable, AShortWriteThroughIsFlushed) {
       device_->FailNth(2, error);
     }
     ASSERT_TRUE(RunIo(device_.get(), &io).ok());
+    EXPECT_EQ(flushes + 1, Flushes());
+    // The others went through as they were.
+    EXPECT_EQ(fua_writes + (CanFua() ? kBlocks - 1 : 0), FuaWrites());
+    if (device_.sim() == nullptr) continue;
     for (uint64_t i = 0; i < kBlocks; ++i) EXPECT_TRUE(IsSafe(i)) << i;
   }
 }
@@ -219,16 +222,19 @@ TEST_P(Durable, OneUnwrittenBlockMakesAWriteThroughAFlush) {
 }
 
 TEST_P(Durable, AFailedFlushIsTheErrorOfTheRequest) {
-  if (device_.sim() == nullptr) return;
-  EndRecorder recorder;
-  IoRequest io = Request(mapped_, Durability::kFlush, true);
-  io->observer = &recorder;
-  device_.sim()->FailNth(SimOp::kFlush, 1, ENOSPC);
-  EXPECT_EQ(ENOSPC, RunIo(device_.get(), &io).error());
-  ASSERT_EQ(1u, recorder.ends.size());
-  EXPECT_EQ(ENOSPC, recorder.ends[0].error);
-  ASSERT_EQ(1u, recorder.completions.size());
-  EXPECT_EQ(ENOSPC, recorder.completions[0].error());
+  for (const bool async : {true, false}) {
+    EngineDevice device(GetParam().engine, kDeviceBytes, SetFua);
+    EndRecorder recorder;
+    IoRequest io = Request(mapped_, Durability::kFlush, async);
+    io->observer = &recorder;
+    device->FailFlush(1, ENOSPC);
+    EXPECT_EQ(ENOSPC, RunIo(device.get(), &io).error());
+    ASSERT_EQ(1u, recorder.ends.size());
+    EXPECT_EQ(ENOSPC, recorder.ends[0].error);
+    EXPECT_EQ(0u, recorder.ends[0].bytes);
+    ASSERT_EQ(1u, recorder.completions.size());
+    EXPECT_EQ(ENOSPC, recorder.completions[0].error());
+  }
 }
 
 TEST_P(Durable, AFailedWriteIsNotFlushed) {

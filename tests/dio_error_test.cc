@@ -49,17 +49,6 @@ class Errors : public ErrorTest {};
 INSTANTIATE_TEST_SUITE_P(All, Errors, testing::ValuesIn(AllEngines()),
                          EngineTestName);
 
-// Simulated devices, or the others.
-std::vector<EngineParam> Engines(bool simulated) {
-  std::vector<EngineParam> params;
-  for (const EngineParam& param : AllEngines()) {
-    const bool is_simulated =
-        param.kind == EngineKind::kSim || param.kind == EngineKind::kSimDelayed;
-    if (is_simulated == simulated) params.push_back(param);
-  }
-  return params;
-}
-
 TEST_P(Errors, D6NoErrnoBecomesEioOnItsWay) {
   for (const int error : {ENOSPC, ETIMEDOUT, EREMOTEIO, ENODATA, EOPNOTSUPP,
                           ENXIO, EBADE, EILSEQ, ENOLINK, EIO}) {
@@ -76,13 +65,13 @@ TEST_P(Errors, D6NoErrnoBecomesEioOnItsWay) {
       }
     }
   }
-  if (device_.sim() == nullptr) return;
   // What stays transient for too long, and a flush.
-  device_.sim()->FailNth(SimOp::kWrite, 1, EAGAIN, /*forever=*/true);
+  device_->FailNth(1, EAGAIN);
+  device_->FailMoves(EAGAIN);
   IoRequest write = Request(IoDirection::kWrite);
   EXPECT_EQ(EAGAIN, RunIo(device_.get(), &write).error());
-  device_.sim()->ClearFaults();
-  device_.sim()->FailNth(SimOp::kFlush, 1, EREMOTEIO);
+  device_->FailMoves(0);
+  device_->FailFlush(1, EREMOTEIO);
   write->durability = Durability::kFlush;
   EXPECT_EQ(EREMOTEIO, RunIo(device_.get(), &write).error());
 }
@@ -135,8 +124,8 @@ TEST_P(Errors, OfSeveralMemoryErrorsTheFirstPlaceCounts) {
 
 class UnmappedMemory : public ErrorTest {};
 
-INSTANTIATE_TEST_SUITE_P(Real, UnmappedMemory,
-                         testing::ValuesIn(Engines(false)), EngineTestName);
+INSTANTIATE_TEST_SUITE_P(Real, UnmappedMemory, testing::ValuesIn(RealEngines()),
+                         EngineTestName);
 
 // The kernel finds it out by itself.
 TEST_P(UnmappedMemory, D9MemoryThatIsUnmappedHalfWay) {
@@ -169,7 +158,7 @@ TEST_P(UnmappedMemory, D9MemoryThatIsUnmappedHalfWay) {
 
 class BadBlocks : public ErrorTest {};
 
-INSTANTIATE_TEST_SUITE_P(Simulated, BadBlocks, testing::ValuesIn(Engines(true)),
+INSTANTIATE_TEST_SUITE_P(All, BadBlocks, testing::ValuesIn(AllEngines()),
                          EngineTestName);
 
 // The block at each position; what is readable is read, and it is told what is
@@ -181,7 +170,7 @@ TEST_P(BadBlocks, OfALongReadOnlyTheBadBlockIsMissing) {
   const std::string image = device_.Image();
   for (uint64_t bad = 0; bad < 16; ++bad) {
     EngineDevice device(GetParam(), 64 * kBlock);
-    device.sim()->SetUnreadable(4 * kBlock + bad * sector, 1);
+    device->SetUnreadable(4 * kBlock + bad * sector, 1);
     AlignedBuffer memory = FilledBuffer(bytes, 'u');
     IoRequest io(IoDirection::kRead, mapper, 0, memory.data(), bytes,
                  16 * kBlock);
@@ -214,7 +203,7 @@ TEST_P(BadBlocks, ManyBadBlocksAreNotAllTried) {
     EngineDevice device(GetParam(), 64 * kBlock);
     // Every second one.
     for (uint64_t i = 0; i < count; ++i) {
-      device.sim()->SetUnreadable(2 * i * sector, sector);
+      device->SetUnreadable(2 * i * sector, sector);
     }
     AlignedBuffer memory = FilledBuffer(kSectors * sector, 'u');
     IoRequest io(IoDirection::kRead, mapper, 0, memory.data(),
@@ -260,7 +249,7 @@ TEST_P(Errors, AnEioThatHealsIsNoError) {
 // Where something else went wrong too, what is known to be unreadable is not
 // all that is missing, and is not told as such.
 TEST_P(BadBlocks, BesideAnotherErrorTheyAreNotAll) {
-  device_.sim()->SetUnreadable(0, 1);
+  device_->SetUnreadable(0, 1);
   for (const int error : {ETIMEDOUT, EFAULT}) {
     device_->ClearTrace();
     device_->FailNth(3, error);
@@ -289,7 +278,7 @@ TEST_P(BadBlocks, BesideAnotherErrorTheyAreNotAll) {
 // of them are out none is kept.
 TEST_P(BadBlocks, WithFewBiosTheReadJustFails) {
   EngineDevice device(GetParam(), 64 * kBlock, nullptr, 1);
-  device.sim()->SetUnreadable(2 * kBlock, 1);
+  device->SetUnreadable(2 * kBlock, 1);
   IoRequest io = Request(IoDirection::kRead);
   std::unique_ptr<Dio> dio;
   EXPECT_EQ(ENODATA, RunIo(device.get(), &io, &dio).error());
@@ -306,7 +295,7 @@ TEST_P(BadBlocks, OfMergedReadsOnlyThoseOfTheBadBlockFail) {
   for (const bool aligned : {true, false}) {
     for (uint64_t bad = 0; bad < kReads; ++bad) {
       EngineDevice device(GetParam(), 64 * kBlock);
-      device.sim()->SetUnreadable(bad * sector, sector);
+      device->SetUnreadable(bad * sector, sector);
       AlignedBuffer memory = FilledBuffer(kReads * sector, 'u');
       std::vector<ReadRange> ranges(kReads);
       for (uint64_t i = 0; i < kReads; ++i) {

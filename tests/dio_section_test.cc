@@ -390,6 +390,9 @@ TEST_P(Section, PaddingIsCountedApart) {
   uint64_t traced = 0;
   for (const TracedBio& bio : Trace()) traced += bio.bytes;
   EXPECT_EQ(traced, asked + padded);
+  // The backend counts alike, and a simulated one has seen the bytes.
+  const IoStats& inner = device_->get()->inner()->stats();
+  EXPECT_EQ(asked + padded, inner.by_class[3].write_bytes);
   if (device_->sim() == nullptr) return;
   uint64_t logged = 0;
   for (const SimEvent& event : device_->sim()->Submissions()) {

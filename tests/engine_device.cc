@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 
@@ -27,6 +28,17 @@ std::vector<EngineParam> AllEngines() {
         EngineKind::kThreads, EngineKind::kUring}) {
     for (const uint32_t bytes : {512, 4096}) params.push_back({kind, bytes});
   }
+  return params;
+}
+
+std::vector<EngineParam> RealEngines() {
+  std::vector<EngineParam> params = AllEngines();
+  params.erase(std::remove_if(params.begin(), params.end(),
+                              [](const EngineParam& param) {
+                                return param.kind == EngineKind::kSim ||
+                                       param.kind == EngineKind::kSimDelayed;
+                              }),
+               params.end());
   return params;
 }
 

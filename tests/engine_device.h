@@ -43,6 +43,9 @@ inline std::ostream& operator<<(std::ostream& out, const EngineParam& param) {
 //   INSTANTIATE_TEST_SUITE_P(All, MyTest, testing::ValuesIn(AllEngines()),
 //                            EngineTestName);
 std::vector<EngineParam> AllEngines();
+// Those of them that have a kernel behind them, which finds out by itself what
+// a simulated device would have to be told.
+std::vector<EngineParam> RealEngines();
 
 // A device of one of these kinds with a tracer in front, full of poison
 // (SimDevice::Poison), in memory or in an image file of its own. When it goes,

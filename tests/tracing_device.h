@@ -2,7 +2,9 @@
 #define DIOFS_TESTS_TRACING_DEVICE_H_
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -28,7 +30,7 @@ struct TracedBio {
 };
 
 // Stands in front of any device, writes down what passes, and makes chosen bios
-// fail or come back short. Owned by the test; thread-safe.
+// and flushes fail, or bios come back short. Owned by the test; thread-safe.
 class TracingDevice final : public BlockDevice {
  public:
   explicit TracingDevice(std::unique_ptr<BlockDevice> inner,
@@ -49,6 +51,27 @@ class TracingDevice final : public BlockDevice {
     const std::lock_guard<std::mutex> lock(mutex_);
     plans_[trace_.size() + nth - 1] = bytes;
   }
+  // Reads of these bytes end with -error and move nothing, as those of a disk's
+  // bad sector; also when they are tried again.
+  void SetUnreadable(uint64_t offset, uint64_t bytes, int error = ENODATA) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    unreadable_[offset] = {bytes, error};
+  }
+  // What is moved by hand, as the rest of a short bio is, ends with -error from
+  // now on; 0: no longer.
+  void FailMoves(int error) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    move_error_ = error;
+  }
+  // The `nth` flush from now fails with `error` and is not passed on.
+  void FailFlush(uint64_t nth, int error) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    flush_plans_[flushes_ + nth] = error;
+  }
+  // Runs at the start of every flush, on the thread that flushes. Set while
+  // nobody uses the device.
+  std::function<void()> on_flush;
+
   // All bios so far, in the order of submission.
   std::vector<TracedBio> trace() const {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -67,7 +90,15 @@ class TracingDevice final : public BlockDevice {
 
   void Wait(Dio* dio) override { inner_->Wait(dio); }
   void Poll() override { inner_->Poll(); }
-  int64_t MoveNow(Bio* bio) override { return inner_->MoveNow(bio); }
+  int64_t MoveNow(Bio* bio) override {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (move_error_ != 0) return -move_error_;
+      const int error = ReadError(*bio);
+      if (error != 0) return -error;
+    }
+    return inner_->MoveNow(bio);
+  }
   bool CanFua() const override { return inner_->CanFua(); }
   const char* backend_name() const override { return inner_->backend_name(); }
 
@@ -79,7 +110,18 @@ class TracingDevice final : public BlockDevice {
     trace_.push_back({bio.direction(), bio.io_class(), bio.ioprio(), bio.fua(),
                       bio.file_offset(), bio.device_offset(), bio.bytes(),
                       bio.segment_count(), batches_});
-    return plan == plans_.end() ? 0 : plan->second;
+    return plan == plans_.end() ? -ReadError(bio) : plan->second;
+  }
+
+  // Of what is left to be read of `bio`; 0: it can be read. mutex_ is held.
+  int ReadError(const Bio& bio) const {
+    if (bio.direction() == IoDirection::kWrite) return 0;
+    const uint64_t begin = bio.device_offset() + bio.done_bytes;
+    const uint64_t end = bio.device_offset() + bio.limit_bytes;
+    for (const auto& [offset, bad] : unreadable_) {
+      if (offset < end && begin < offset + bad.bytes) return bad.error;
+    }
+    return 0;
   }
 
   void DoSubmit(Bio* const* bios, size_t count) override {
@@ -112,15 +154,32 @@ class TracingDevice final : public BlockDevice {
     return moved < 0 ? moved : std::min<int64_t>(moved, bytes);
   }
 
-  Result DoFlush() override { return inner_->Flush(); }
+  Result DoFlush() override {
+    if (on_flush) on_flush();
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      const auto plan = flush_plans_.find(++flushes_);
+      if (plan != flush_plans_.end()) return Result::Error(plan->second);
+    }
+    return inner_->Flush();
+  }
   Result DoDiscard(uint64_t offset, uint64_t bytes) override {
     return inner_->Discard(offset, bytes);
   }
 
+  struct Unreadable {
+    uint64_t bytes;
+    int error;
+  };
+
   const std::unique_ptr<BlockDevice> inner_;
   mutable std::mutex mutex_;  // guards all below
   std::vector<TracedBio> trace_;
-  std::map<uint64_t, int64_t> plans_;  // by index in trace_
+  std::map<uint64_t, int64_t> plans_;          // by index in trace_
+  std::map<uint64_t, Unreadable> unreadable_;  // by offset
+  std::map<uint64_t, int> flush_plans_;        // by number, from 1
+  uint64_t flushes_ = 0;
+  int move_error_ = 0;
   size_t batches_ = 0;
 };
 
