@@ -192,11 +192,14 @@ TEST_P(StaleBytes, ForEveryBioThatFails) {
   }
 }
 
+class StaleBytesOfTornMemory : public StaleBytes {};
+
+INSTANTIATE_TEST_SUITE_P(Real, StaleBytesOfTornMemory,
+                         testing::ValuesIn(RealEngines()), EngineTestName);
+
 // No injection: the kernel finds that a page of the caller's is not there. (A
 // simulated device would touch it.)
-TEST_P(StaleBytes, WhenMemoryIsNotThere) {
-  // There is no kernel that could find out.
-  if (device_.sim() != nullptr) return;
+TEST_P(StaleBytesOfTornMemory, WhenMemoryIsNotThere) {
   for (const bool async : {false, true}) {
     for (uint64_t page = 0; page < kBlocks; ++page) {
       PublishedFile file;
