@@ -274,16 +274,6 @@ TEST_F(ThreadsDeviceTest, AForkedChildCanDoNothingAndHarmNothing) {
   }
 }
 
-TEST_F(ThreadsDeviceTest, WhatAChildOpensItselfWorks) {
-  ASSERT_TRUE(RoundTrip(device_.get(), memory_.data(), 8));
-  device_.reset();
-  ChildProcess child([&](const ChildProcess::Parent&) {
-    const auto device = Open();
-    return RoundTrip(device.get(), memory_.data(), 8);
-  });
-  EXPECT_EQ(0, child.Wait());
-}
-
 TEST_F(ThreadsDeviceTest, IdleThreadsEndWithTheDevice) {
   ASSERT_TRUE(RoundTrip(device_.get(), memory_.data(), 64));
   ASSERT_FALSE(PoolThreads("Name:").empty());

@@ -495,16 +495,5 @@ TEST_F(UringDeviceTest, AForkedChildCanDoNothingAndHarmNothing) {
   }
 }
 
-// A daemon forks and opens its device afterwards.
-TEST_F(UringDeviceTest, WhatAChildOpensItselfWorks) {
-  device_.reset();
-  const TestMapper mapper = Scattered(16);
-  ChildProcess child([&](const ChildProcess::Parent&) {
-    const auto device = Open();
-    return !device->stale() && RoundTrip(device.get(), mapper, memory_.data());
-  });
-  EXPECT_EQ(0, child.Wait());
-}
-
 }  // namespace
 }  // namespace diofs

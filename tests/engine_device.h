@@ -66,6 +66,8 @@ class EngineDevice {
   TracingDevice* operator->() { return device_.get(); }
   // The simulated device behind it; null for the others.
   SimDevice* sim() { return sim_; }
+  // Destroys the device alone, as a forked child may; the image stays.
+  void Close() { device_.reset(); }
   // All its bytes, as a reader would see them.
   std::string Image();
 
