@@ -97,14 +97,15 @@ class ChildProcess {
   }
 
  private:
-  // False also if memcheck found anything in the child.
+  // False also if a check failed in the child, or memcheck found anything.
   static bool RunChecked(const std::function<bool(const Parent&)>& body,
                          const Parent& parent) {
 #if defined(DIOFS_VALGRIND)
     const auto errors = VALGRIND_COUNT_ERRORS;
-    return body(parent) && VALGRIND_COUNT_ERRORS == errors;
+    return body(parent) && !testing::Test::HasFailure() &&
+           VALGRIND_COUNT_ERRORS == errors;
 #else
-    return body(parent);
+    return body(parent) && !testing::Test::HasFailure();
 #endif
   }
 

@@ -16,6 +16,7 @@
 #include "dio/open_device.h"
 #include "tests/engine_device.h"
 #include "tests/engine_io.h"
+#include "tests/gauges.h"
 #include "tests/loop_device.h"
 #include "tests/temp_dir.h"
 
@@ -51,6 +52,8 @@ class Coherence : public testing::TestWithParam<CoherenceParam> {
     const Result result = OpenBlockDevice(path_, options, &device_);
     ASSERT_TRUE(result.ok()) << result.ToString();
   }
+
+  ~Coherence() override { ExpectNothingHeld(device_.get()); }
 
   // What a tool without direct I/O sees of block `block`.
   std::string ReadBuffered(int fd, uint64_t block) {
@@ -232,6 +235,7 @@ TEST_P(KernelsAlignment, TheKernelAgrees) {
     }
   }
   close(fd);
+  ExpectNothingHeld(device.get());
 }
 
 }  // namespace

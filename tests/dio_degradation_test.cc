@@ -23,6 +23,7 @@
 #include "tests/child_process.h"
 #include "tests/deny_syscall.h"
 #include "tests/engine_io.h"
+#include "tests/gauges.h"
 #include "tests/loop_device.h"
 #include "tests/temp_dir.h"
 #include "tests/zram_device.h"
@@ -110,8 +111,8 @@ class Degradation : public testing::Test {
     EXPECT_EQ(0, chmod(path_.c_str(), 0666));
   }
 
-  std::unique_ptr<BlockDevice> Open(const std::string& path,
-                                    Backend backend = Backend::kAuto) {
+  CheckedDevice Open(const std::string& path,
+                     Backend backend = Backend::kAuto) {
     OpenDeviceOptions options;
     options.backend = backend;
     options.log = [this](const std::string& line) { lines_.push_back(line); };
@@ -356,6 +357,7 @@ TEST_F(Degradation, DiscardErrorsArrive) {
   for (int i = 0; i < 2; ++i) {
     EXPECT_EQ(EBADF, device->Discard(0, kMebiByte).error());
   }
+  ExpectNothingHeld(device.get());
 }
 
 }  // namespace

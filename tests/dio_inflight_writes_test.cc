@@ -16,6 +16,7 @@
 #include "dio/inflight_writes.h"
 #include "tests/engine_device.h"
 #include "tests/engine_io.h"
+#include "tests/gauges.h"
 #include "tests/test_seed.h"
 
 namespace diofs {
@@ -32,6 +33,7 @@ class OverlapDevice final : public BlockDevice {
   OverlapDevice()
       : BlockDevice("overlap", SimDevice::MakeGeometry(kDeviceBytes)),
         rng_(TestSeed()) {}
+  ~OverlapDevice() override { ExpectNothingHeld(this); }
 
   void Wait(Dio* dio) override {
     while (!dio->done()) {

@@ -13,6 +13,7 @@
 #include "dio/buffer_pool.h"
 #include "dio/open_device.h"
 #include "tests/child_process.h"
+#include "tests/gauges.h"
 #include "tests/loop_device.h"
 #include "tests/temp_dir.h"
 
@@ -28,6 +29,7 @@ class OpenDeviceTest : public testing::Test {
     options_.lock_wait_ms = 0;
     options_.log = [this](const std::string& line) { log_ += line + "\n"; };
   }
+  ~OpenDeviceTest() override { ExpectNothingHeld(device_.get()); }
 
   Result Open(const std::string& path) {
     return OpenBlockDevice(path, options_, &device_);

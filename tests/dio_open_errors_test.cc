@@ -20,6 +20,7 @@
 
 #include "dio/open_device.h"
 #include "tests/child_process.h"
+#include "tests/gauges.h"
 #include "tests/libc_faults.h"
 #include "tests/loop_device.h"
 #include "tests/temp_dir.h"
@@ -72,6 +73,7 @@ class OpenErrors : public testing::Test {
     options_.lock_wait_ms = 0;
     options_.backend = Backend::kSync;
   }
+  ~OpenErrors() override { ExpectNothingHeld(device_.get()); }
 
   Result Open(const std::string& path) {
     return OpenBlockDevice(path, options_, &device_);

@@ -15,6 +15,7 @@
 
 #include "tests/engine_device.h"
 #include "tests/engine_io.h"
+#include "tests/gauges.h"
 
 namespace diofs {
 namespace {
@@ -104,6 +105,7 @@ class PollDevice final : public BlockDevice {
   explicit PollDevice(size_t per_poll)
       : BlockDevice("poll", SimDevice::MakeGeometry(uint64_t{1} << 30)),
         per_poll_(per_poll) {}
+  ~PollDevice() override { ExpectNothingHeld(this); }
 
   void Wait(Dio* dio) override {
     while (!dio->done()) Poll();

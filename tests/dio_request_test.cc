@@ -19,6 +19,7 @@
 #include "dio/read_batch.h"
 #include "tests/engine_device.h"
 #include "tests/engine_io.h"
+#include "tests/gauges.h"
 #include "tests/queue_device.h"
 #include "tests/test_seed.h"
 
@@ -142,6 +143,7 @@ class InlineDevice final : public BlockDevice {
  public:
   explicit InlineDevice(const Geometry& geometry)
       : BlockDevice("inline", geometry) {}
+  ~InlineDevice() override { ExpectNothingHeld(this); }
 
   void Wait(Dio* dio) override { EXPECT_TRUE(dio->done()); }
   int64_t MoveNow(Bio* bio) override { return bio->bytes(); }
@@ -454,6 +456,7 @@ class FrontDevice final : public BlockDevice {
  public:
   explicit FrontDevice(BlockDevice* inner)
       : BlockDevice("front", inner->geometry()), inner_(inner) {}
+  ~FrontDevice() override { ExpectNothingHeld(this); }
 
   void Wait(Dio* dio) override { inner_->Wait(dio); }
   void Poll() override { inner_->Poll(); }

@@ -20,6 +20,7 @@
 #include "dio/open_device.h"
 #include "dio/plug.h"
 #include "tests/engine_io.h"
+#include "tests/gauges.h"
 #include "tests/loop_device.h"
 #include "tests/temp_dir.h"
 
@@ -127,8 +128,7 @@ class RingErrors : public testing::Test {
   }
   ~RingErrors() override { g_faults = Faults(); }
 
-  std::unique_ptr<BlockDevice> Open(const std::string& path,
-                                    bool read_only = false) {
+  CheckedDevice Open(const std::string& path, bool read_only = false) {
     log_.clear();
     OpenDeviceOptions options;
     options.read_only = read_only;
@@ -358,6 +358,7 @@ class HoldingDevice final : public BlockDevice {
  public:
   explicit HoldingDevice(BlockDevice* inner)
       : BlockDevice("holding", inner->geometry()), inner_(inner) {}
+  ~HoldingDevice() override { ExpectNothingHeld(this); }
   void Release(const std::vector<size_t>& which) {
     std::vector<Bio*> batch;
     batch.reserve(which.size());

@@ -18,6 +18,7 @@
 #include "dio/sync_device.h"
 #include "tests/child_process.h"
 #include "tests/engine_io.h"
+#include "tests/gauges.h"
 #include "tests/temp_dir.h"
 #include "tests/test_mapper.h"
 
@@ -31,6 +32,7 @@ class ShortDevice final : public SyncDevice {
  public:
   ShortDevice(const Geometry& geometry, int fd, uint32_t moved)
       : SyncDevice("short", geometry, fd), moved_(moved) {}
+  ~ShortDevice() override { ExpectNothingHeld(this); }
 
  private:
   void DoSubmit(Bio* const* bios, size_t count) override {
@@ -45,6 +47,7 @@ class LateDevice final : public SyncDevice {
  public:
   LateDevice(const Geometry& geometry, int fd)
       : SyncDevice("late", geometry, fd) {}
+  ~LateDevice() override { ExpectNothingHeld(this); }
   // Moves the one bio there is, on the calling thread.
   void MoveLate() {
     Bio* const bio = bio_.exchange(nullptr);
@@ -58,6 +61,12 @@ class LateDevice final : public SyncDevice {
   }
 
   std::atomic<Bio*> bio_{nullptr};
+};
+
+class CheckedSyncDevice final : public SyncDevice {
+ public:
+  using SyncDevice::SyncDevice;
+  ~CheckedSyncDevice() override { ExpectNothingHeld(this); }
 };
 
 class SyncDeviceTest : public testing::Test {
@@ -83,7 +92,7 @@ class SyncDeviceTest : public testing::Test {
 };
 
 TEST_F(SyncDeviceTest, MovesBytes) {
-  SyncDevice device(path_, Probe(), Open());
+  CheckedSyncDevice device(path_, Probe(), Open());
   EXPECT_STREQ("sync", device.backend_name());
   ASSERT_EQ(64u * 1024,
             device.Write(4096, memory_.data(), 64 << 10, 0).bytes());
@@ -117,7 +126,7 @@ TEST_F(SyncDeviceTest, ShortCompletionsAreTakenUp) {
 // The device ends before its geometry says so: no endless loop, no success.
 TEST_F(SyncDeviceTest, ADeviceThatShrankGivesEio) {
   const Geometry geometry = Probe();
-  SyncDevice device(path_, geometry, Open());
+  CheckedSyncDevice device(path_, geometry, Open());
   ASSERT_EQ(0, truncate(path_.c_str(), 8192 + 700));
   EXPECT_EQ(EIO, device.Read(4096, memory_.data(), 16384, 0).error());
   EXPECT_EQ(EIO, device.Read(8192, memory_.data(), 4096, 0).error());
@@ -127,7 +136,7 @@ TEST_F(SyncDeviceTest, ADeviceThatShrankGivesEio) {
 
 TEST_F(SyncDeviceTest, TheErrnoIsKept) {
   const int fd = open(path_.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
-  SyncDevice device(path_, Probe(), fd);
+  CheckedSyncDevice device(path_, Probe(), fd);
   EXPECT_EQ(EBADF, device.Write(0, memory_.data(), 4096, 0).error());
   EXPECT_TRUE(device.Read(0, memory_.data(), 4096, 0).ok());
 }
@@ -136,7 +145,7 @@ TEST_F(SyncDeviceTest, TheErrnoIsKept) {
 TEST_F(SyncDeviceTest, ShortWritesGoOnUntilTheErrorShows) {
   const Geometry geometry = Probe();
   ChildProcess child([&](const ChildProcess::Parent&) {
-    SyncDevice device(path_, geometry, Open());
+    CheckedSyncDevice device(path_, geometry, Open());
     std::signal(SIGXFSZ, SIG_IGN);
     rlimit limit = {};
     if (getrlimit(RLIMIT_FSIZE, &limit) != 0) return false;
@@ -147,7 +156,7 @@ TEST_F(SyncDeviceTest, ShortWritesGoOnUntilTheErrorShows) {
            setrlimit(RLIMIT_FSIZE, &limit) == 0;
   });
   EXPECT_EQ(0, child.Wait());
-  SyncDevice device(path_, geometry, Open());
+  CheckedSyncDevice device(path_, geometry, Open());
   ASSERT_TRUE(device.Read(4096, memory_.data(), 16384, 0).ok());
   EXPECT_EQ(std::string(8192, 'm') + std::string(8192, '\0'),
             std::string(memory_.data(), 16384));
@@ -182,7 +191,7 @@ TEST_F(SyncDeviceTest, WaitsForABioOnAnotherThread) {
 }
 
 TEST_F(SyncDeviceTest, DiscardPunchesTheImage) {
-  SyncDevice device(path_, Probe(), Open());
+  CheckedSyncDevice device(path_, Probe(), Open());
   ASSERT_TRUE(device.geometry().discard);
   ASSERT_TRUE(device.Write(0, memory_.data(), 64 << 10, 0).ok());
   const Result result = device.Discard(4096, 8192);

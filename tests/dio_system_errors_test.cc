@@ -21,6 +21,7 @@
 #include "dio/open_device.h"
 #include "dio/read_batch.h"
 #include "dio/sync_device.h"
+#include "tests/gauges.h"
 #include "tests/libc_faults.h"
 #include "tests/loop_device.h"
 #include "tests/sim_device.h"
@@ -67,7 +68,7 @@ class SystemErrors : public testing::Test {
     close(fd);
     return result;
   }
-  std::unique_ptr<BlockDevice> OpenSync(const std::string& path) {
+  CheckedDevice OpenSync(const std::string& path) {
     OpenDeviceOptions options;
     options.backend = Backend::kSync;
     std::unique_ptr<BlockDevice> device;

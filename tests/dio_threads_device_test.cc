@@ -20,6 +20,7 @@
 #include "tests/child_process.h"
 #include "tests/deny_syscall.h"
 #include "tests/engine_io.h"
+#include "tests/gauges.h"
 #include "tests/temp_dir.h"
 
 namespace diofs {
@@ -54,15 +55,11 @@ class ThreadsDeviceTest : public testing::Test {
     EXPECT_TRUE(CreateImageFile(path_, kImageBytes, false).ok());
     device_ = Open();
   }
-  ~ThreadsDeviceTest() override {
-    if (device_ == nullptr) return;
-    EXPECT_EQ(0u, device_->bios_in_use());
-    EXPECT_EQ(0u, device_->writes_in_flight());
-  }
 
-  std::unique_ptr<BlockDevice> Open() {
+  CheckedDevice Open(bool read_only = false) {
     OpenDeviceOptions options;
     options.backend = Backend::kThreads;
+    options.read_only = read_only;
     options.log = [this](const std::string& line) { log_ += line; };
     std::unique_ptr<BlockDevice> device;
     const Result result = OpenBlockDevice(path_, options, &device);
@@ -107,7 +104,7 @@ class ThreadsDeviceTest : public testing::Test {
   const std::string path_;
   std::string log_;
   AlignedBuffer memory_;
-  std::unique_ptr<BlockDevice> device_;
+  CheckedDevice device_;
 };
 
 TEST_F(ThreadsDeviceTest, ALoneSynchronousBioNeedsNoThread) {
@@ -166,10 +163,7 @@ TEST_F(ThreadsDeviceTest, AFullQueueIsNoObstacle) {
 
 TEST_F(ThreadsDeviceTest, ErrnosArrive) {
   device_.reset();
-  OpenDeviceOptions options;
-  options.backend = Backend::kThreads;
-  options.read_only = true;
-  ASSERT_TRUE(OpenBlockDevice(path_, options, &device_).ok());
+  device_ = Open(/*read_only=*/true);
   std::memset(memory_.data(), 'e', 4 * kBlock);
   Request write(device_.get(), IoDirection::kWrite, memory_.data(), 4, true);
   EXPECT_EQ(EBADF, write.dio->Wait().error());

@@ -22,6 +22,7 @@
 #include "dio/uring_device.h"
 #include "tests/child_process.h"
 #include "tests/deny_syscall.h"
+#include "tests/gauges.h"
 #include "tests/temp_dir.h"
 #include "tests/test_mapper.h"
 #include "tests/test_seed.h"
@@ -54,11 +55,6 @@ class UringDeviceTest : public testing::Test {
       : path_(dir_.File("image")),
         mapper_(TestMapper::Run(BlockState::kMapped, 0, kImageBytes / kBlock)),
         memory_(BufferPool::Get(256 * kBlock)) {}
-  ~UringDeviceTest() override {
-    if (device_ == nullptr) return;
-    EXPECT_EQ(0u, device_->bios_in_use());
-  }
-
   void SetUp() override {
     ASSERT_TRUE(CreateImageFile(path_, kImageBytes, false).ok());
     device_ = Open();
@@ -67,9 +63,10 @@ class UringDeviceTest : public testing::Test {
     }
   }
 
-  std::unique_ptr<BlockDevice> Open() {
+  CheckedDevice Open(bool read_only = false) {
     OpenDeviceOptions options;
     options.backend = Backend::kUring;
+    options.read_only = read_only;
     options.log = [this](const std::string& line) { log_ += line + "\n"; };
     std::unique_ptr<BlockDevice> device;
     const Result result = OpenBlockDevice(path_, options, &device);
@@ -93,7 +90,7 @@ class UringDeviceTest : public testing::Test {
   std::string log_;
   TestMapper mapper_;
   AlignedBuffer memory_;
-  std::unique_ptr<BlockDevice> device_;
+  CheckedDevice device_;
 };
 
 TEST_F(UringDeviceTest, ALoneSynchronousBioNeedsNoRing) {
@@ -189,10 +186,7 @@ TEST_F(UringDeviceTest, ScatteredMemory) {
 // writes.
 TEST_F(UringDeviceTest, ErrnosArrive) {
   device_.reset();
-  OpenDeviceOptions options;
-  options.backend = Backend::kUring;
-  options.read_only = true;
-  ASSERT_TRUE(OpenBlockDevice(path_, options, &device_).ok());
+  device_ = Open(/*read_only=*/true);
   const TestMapper mapper = Scattered(4);
   std::memset(memory_.data(), 'e', 4 * kBlock);
   const iovec segment = {memory_.data(), 4 * kBlock};

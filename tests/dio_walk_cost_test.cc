@@ -14,6 +14,7 @@
 #include "dio/plug.h"
 #include "tests/counted_new.h"
 #include "tests/engine_io.h"
+#include "tests/gauges.h"
 #include "tests/instant_device.h"
 
 namespace diofs {
@@ -58,6 +59,7 @@ TEST(WalkCost, NoAllocationAndOneCallForEachMapping) {
       }
     }
   }
+  ExpectNothingHeld(&device);
 }
 
 }  // namespace

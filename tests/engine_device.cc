@@ -88,17 +88,6 @@ std::unique_ptr<BlockDevice> EngineDevice::MakeFileDevice(
   return nullptr;
 }
 
-EngineDevice::~EngineDevice() {
-  if (device_ == nullptr) return;
-  for (BlockDevice* device :
-       {static_cast<BlockDevice*>(device_.get()), device_->inner()}) {
-    EXPECT_EQ(0u, device->bios_in_use());
-    EXPECT_EQ(0u, device->writes_in_flight());
-    EXPECT_EQ(0, device->stats().bounces);
-    EXPECT_EQ(0, device->stats().reservations);
-  }
-}
-
 std::string EngineDevice::Image() {
   if (sim_ != nullptr) return sim_->Image();
   std::string image(device_->geometry().device_bytes, '\0');

@@ -48,8 +48,8 @@ std::vector<EngineParam> AllEngines();
 std::vector<EngineParam> RealEngines();
 
 // A device of one of these kinds with a tracer in front, full of poison
-// (SimDevice::Poison), in memory or in an image file of its own. When it goes,
-// all its gauges must be back at zero. Owned by the test.
+// (SimDevice::Poison), in memory or in an image file of its own. Owned by
+// the test.
 class EngineDevice {
  public:
   // Geometry but for the block size and the limits is
@@ -59,7 +59,6 @@ class EngineDevice {
                size_t max_bios = BlockDevice::kMaxBios);
   EngineDevice(const EngineDevice&) = delete;
   EngineDevice& operator=(const EngineDevice&) = delete;
-  ~EngineDevice();
 
   // Null where this machine has no such backend (no io_uring); skip then.
   TracingDevice* get() { return device_.get(); }

@@ -24,6 +24,7 @@
 #include "env/format.h"
 #include "env/volume.h"
 #include "tests/gate_device.h"
+#include "tests/gauges.h"
 #include "tests/sim_device.h"
 #include "tests/volume_rig.h"
 
@@ -261,6 +262,7 @@ class HeldReadsDevice final : public BlockDevice {
  public:
   HeldReadsDevice(std::string image, const Geometry& geometry)
       : BlockDevice("held", geometry), image_(std::move(image)) {}
+  ~HeldReadsDevice() override { ExpectNothingHeld(this); }
 
   // Reads that come from now on stay in flight, or not any more.
   void Hold(bool hold) { holding_ = hold; }

@@ -11,6 +11,7 @@
 
 #include "dio/block_device.h"
 #include "dio/dio.h"
+#include "tests/gauges.h"
 
 namespace diofs {
 
@@ -20,6 +21,7 @@ class GateDevice final : public BlockDevice {
  public:
   GateDevice(std::string image, const Geometry& geometry)
       : BlockDevice("gate", geometry), image_(std::move(image)) {}
+  ~GateDevice() override { ExpectNothingHeld(this); }
 
   // Writes that arrive from now on wait, on the thread that submits them.
   void CloseForWrites() {

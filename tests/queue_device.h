@@ -11,6 +11,7 @@
 
 #include "dio/block_device.h"
 #include "dio/dio.h"
+#include "tests/gauges.h"
 
 namespace diofs {
 
@@ -20,6 +21,7 @@ class QueueDevice final : public BlockDevice {
  public:
   explicit QueueDevice(const Geometry& geometry, size_t max_bios = kMaxBios)
       : BlockDevice("queue", geometry, max_bios) {}
+  ~QueueDevice() override { ExpectNothingHeld(this); }
 
   void Wait(Dio* dio) override {
     while (!dio->done()) sched_yield();

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "dio/dio.h"
+#include "tests/gauges.h"
 
 namespace diofs {
 namespace {
@@ -53,6 +54,11 @@ SimDevice::SimDevice(std::string image, const Geometry& geometry,
                      size_t max_bios)
     : BlockDevice("sim", geometry, max_bios), image_(std::move(image)) {
   image_.resize(geometry.device_bytes);
+}
+
+SimDevice::~SimDevice() {
+  if (on_destroy) on_destroy(*this);
+  ExpectNothingHeld(this);
 }
 
 void SimDevice::Wait(Dio* dio) {

@@ -66,9 +66,7 @@ class SimDevice final : public BlockDevice {
 
   // A mount that fails takes its device along: the last chance to look at it.
   std::function<void(const SimDevice&)> on_destroy;
-  ~SimDevice() override {
-    if (on_destroy) on_destroy(*this);
-  }
+  ~SimDevice() override;
 
   void Wait(Dio* dio) override;
   void Poll() override;

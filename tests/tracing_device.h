@@ -13,6 +13,7 @@
 
 #include "dio/block_device.h"
 #include "dio/dio.h"
+#include "tests/gauges.h"
 
 namespace diofs {
 
@@ -37,6 +38,7 @@ class TracingDevice final : public BlockDevice {
                          size_t max_bios = kMaxBios)
       : BlockDevice("traced", inner->geometry(), max_bios),
         inner_(std::move(inner)) {}
+  ~TracingDevice() override { ExpectNothingHeld(this); }
 
   BlockDevice* inner() { return inner_.get(); }
 
@@ -172,7 +174,7 @@ class TracingDevice final : public BlockDevice {
     int error;
   };
 
-  const std::unique_ptr<BlockDevice> inner_;
+  const CheckedDevice inner_;
   mutable std::mutex mutex_;  // guards all below
   std::vector<TracedBio> trace_;
   std::map<uint64_t, int64_t> plans_;          // by index in trace_
