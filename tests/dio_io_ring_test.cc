@@ -4,8 +4,12 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <set>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -331,6 +335,52 @@ TEST_F(IoRingTest, AForeignWaiterNeedsNoHelpFromTheSubmitter) {
   }
   stop = true;
   submitter.join();
+}
+
+// A pipe is read, so that nothing has completed when the thread that submits
+// leaves the kernel; and it does not come back before the other one has what
+// it waits for.
+TEST_F(IoRingTest, ASubmitterThatNeverEntersTheKernelAgainHoldsUpNobody) {
+  int ends[2];
+  ASSERT_EQ(0, pipe2(ends, O_CLOEXEC));
+  std::atomic<int> completed{0};
+  auto ring = MakeRing(
+      8,
+      [&](Bio* bio, int result) {
+        EXPECT_EQ(static_cast<int>(kBlock), result);
+        pool_.Put(bio);
+        ++completed;
+      },
+      ends[0]);
+  for (int round = 1; round <= 20; ++round) {
+    const std::string sent(kBlock, static_cast<char>('a' + round));
+    std::atomic<bool> submitted{false};
+    std::atomic<bool> told{false};
+    std::thread submitter([&] {
+      const std::vector<Bio*> bios = Reads(1);
+      ring->Submit(bios.data(), bios.size());
+      submitted = true;
+      // Only against a hang; no part of the loop is a system call.
+      const auto hang =
+          std::chrono::steady_clock::now() + std::chrono::minutes(1);
+      while (!told) {
+        if (std::chrono::steady_clock::now() < hang) continue;
+        std::fputs("the completion waits for its submitter\n", stderr);
+        std::abort();
+      }
+    });
+    while (!submitted) std::this_thread::yield();
+    EXPECT_EQ(1u, ring->in_flight());
+    EXPECT_EQ(static_cast<ssize_t>(kBlock),
+              write(ends[1], sent.data(), kBlock));
+    ring->WaitUntil([&] { return completed == round; });
+    told = true;
+    submitter.join();
+    EXPECT_EQ(0, sent.compare(0, kBlock, memory_.data(), kBlock));
+  }
+  ring.reset();
+  close(ends[0]);
+  close(ends[1]);
 }
 
 TEST_F(IoRingTest, PoolPrefersAnIdleRing) {

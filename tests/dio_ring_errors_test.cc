@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -58,6 +59,9 @@ struct Faults {
 };
 
 Faults g_faults;
+// Of every ring that was asked for. Guarded by g_setups_mutex.
+std::vector<unsigned> g_setups;
+std::mutex g_setups_mutex;
 
 template <typename Function>
 Function* Real(const char* name) {
@@ -107,6 +111,10 @@ int io_uring_register_buffers(io_uring* ring, const iovec* buffers,
 int io_uring_queue_init_params(unsigned entries, io_uring* ring,
                                io_uring_params* params) {
   using namespace diofs;
+  {
+    const std::lock_guard<std::mutex> lock(g_setups_mutex);
+    g_setups.push_back(params->flags);
+  }
   const int result = Real<int(unsigned, io_uring*, io_uring_params*)>(
       "io_uring_queue_init_params")(entries, ring, params);
   if (g_faults.old_kernel) params->features &= ~IORING_FEAT_RW_CUR_POS;
@@ -404,6 +412,41 @@ TEST_F(RingErrors, OneBatchForTwoRings) {
   for (const auto& dio : dios) EXPECT_EQ(4 * kBlock, dio->Wait().bytes());
   EXPECT_EQ(static_cast<int64_t>(8 * kBlock),
             std::count(memory_.data(), memory_.data() + 8 * kBlock, 0));
+}
+
+// Flags with which completions wait until the thread that submits enters the
+// kernel once more, with which a second thread may not submit, or with which
+// the kernel polls. By number, for headers of liburing may lack them.
+constexpr struct {
+  unsigned flag;
+  const char* name;
+} kUnwanted[] = {{1u << 0, "IOPOLL"},
+                 {1u << 1, "SQPOLL"},
+                 {1u << 8, "COOP_TASKRUN"},
+                 {1u << 12, "SINGLE_ISSUER"},
+                 {1u << 13, "DEFER_TASKRUN"}};
+
+TEST_F(RingErrors, NoRingBelongsToOneThread) {
+  g_setups.clear();
+  const auto device = Open(path_);
+  // A request that nobody reaps keeps its ring from the next one.
+  const TestMapper mapper(ScatteredBlocks(4));
+  std::vector<std::unique_ptr<Dio>> dios;
+  for (uint64_t i = 0; i < 4; ++i) {
+    IoRequest io(IoDirection::kRead, mapper, 0, memory_.data() + 4 * i * kBlock,
+                 4 * kBlock, 4 * kBlock);
+    io->async = true;
+    dios.push_back(std::make_unique<Dio>(device.get()));
+    Plug plug(device.get());
+    (void)dios[i]->Submit(io.get(), &plug);
+  }
+  for (const auto& dio : dios) EXPECT_EQ(4 * kBlock, dio->Wait().bytes());
+  EXPECT_LE(2u, g_setups.size());
+  for (const unsigned flags : g_setups) {
+    for (const auto& unwanted : kUnwanted) {
+      EXPECT_EQ(0u, flags & unwanted.flag) << unwanted.name;
+    }
+  }
 }
 
 }  // namespace
