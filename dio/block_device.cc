@@ -32,7 +32,6 @@ void Count(const Bio& bio, IoStats* stats) {
   }
   counters.writes.Add(1);
   counters.write_bytes.Add(bio.bytes());
-  if (bio.fua()) stats->fua_writes.fetch_add(1, std::memory_order_relaxed);
 }
 
 bool IsTransient(int64_t result) {
@@ -108,7 +107,11 @@ void BlockDevice::Complete(Bio* bio, int64_t result) {
   } else {
     // Before anybody can know: a flush that follows an observed completion must
     // cover it. Also after an error, for a part may have reached the device.
-    if (!bio->written_through || result < 0) flush_epoch_.MarkDirty();
+    if (!bio->written_through || result < 0) {
+      flush_epoch_.MarkDirty();
+    } else {
+      stats_.fua_writes.fetch_add(1, std::memory_order_relaxed);
+    }
     inflight_writes_.Remove(bio);
   }
   BlockDevice* const outer = bio->Pop();
@@ -121,6 +124,16 @@ void BlockDevice::PassOn(Bio* bio, int64_t result) {
   BlockDevice* const outer = bio->top();
   if (outer != nullptr) return outer->Complete(bio, result);
   bio->End(result);
+}
+
+int64_t BlockDevice::MoveNow(Bio* bio) {
+  // Part of it becomes durable with a flush only, and with one that starts
+  // after it has been moved: a device in front of this one completes the bio
+  // without us.
+  bio->written_through = false;
+  const int64_t result = DoMove(bio);
+  if (bio->direction() == IoDirection::kWrite) flush_epoch_.MarkDirty();
+  return result;
 }
 
 int64_t BlockDevice::MoveRest(Bio* bio, int64_t result) {

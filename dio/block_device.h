@@ -21,7 +21,7 @@ class Plug;
 // A block device, whatever carries its requests: the one place through which
 // every byte passes on its way to and from the medium. Thread-safe.
 //
-// A backend implements the Do… methods, MoveNow and Wait, and reports each
+// A backend implements the Do… methods and Wait, and reports each
 // bio's end to Complete. What all of them must do alike is done once, here:
 // checks of range and alignment, counting, the rest of short transfers, order
 // among writes of one block, the shared flush.
@@ -89,8 +89,8 @@ class BlockDevice {
   Bio* GetBio(Plug* plug);
   void PutBio(Bio* bio) { bios_.Put(bio); }
   // Moves what is left of `bio` on the calling thread, never writing through;
-  // bytes or -errno. A backend that writes calls NoteMovedNow first.
-  virtual int64_t MoveNow(Bio* bio) = 0;
+  // bytes or -errno.
+  int64_t MoveNow(Bio* bio);
   // A bio that the device ended with `result`: bytes moved, or -errno. Moves
   // the rest of a short one here and now, with a bound on retries, and passes
   // the bio on to whoever stands in front of this device, or ends it.
@@ -104,13 +104,9 @@ class BlockDevice {
   BlockDevice(std::string name, const Geometry& geometry,
               size_t max_bios = kMaxBios);
 
-  // Part of `bio` becomes durable with a flush only.
-  void NoteMovedNow(Bio* bio) {
-    bio->written_through = false;
-    if (bio->direction() == IoDirection::kWrite) flush_epoch_.MarkDirty();
-  }
-
   virtual void DoSubmit(Bio* const* bios, size_t count) = 0;
+  // MoveNow, without what all backends must know of it.
+  virtual int64_t DoMove(Bio* bio) = 0;
   virtual Result DoFlush() = 0;
   virtual Result DoDiscard(uint64_t offset, uint64_t bytes) = 0;
 

@@ -37,8 +37,7 @@ void SyncDevice::DoSubmit(Bio* const* bios, size_t count) {
   for (size_t i = 0; i < count; ++i) Complete(bios[i], MoveNow(bios[i]));
 }
 
-int64_t SyncDevice::MoveNow(Bio* bio) {
-  NoteMovedNow(bio);
+int64_t SyncDevice::DoMove(Bio* bio) {
   const int count = bio->FillRemainder();
   const iovec* const segments = bio->remainder.data();
   const auto offset =

@@ -15,7 +15,6 @@ class SyncDevice : public BlockDevice {
   ~SyncDevice() override;
 
   void Wait(Dio* dio) override;
-  int64_t MoveNow(Bio* bio) override;
   // A synchronous write that asks for durability costs a flush of its own
   // beside the write; a shared one is never worse.
   bool CanFua() const override { return false; }
@@ -24,6 +23,7 @@ class SyncDevice : public BlockDevice {
  protected:
   int fd() const { return fd_; }
   void DoSubmit(Bio* const* bios, size_t count) override;
+  int64_t DoMove(Bio* bio) override;
   Result DoFlush() override;
   Result DoDiscard(uint64_t offset, uint64_t bytes) override;
 

@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <string>
@@ -14,7 +15,9 @@
 #include "dio/plug.h"
 #include "tests/engine_device.h"
 #include "tests/engine_io.h"
+#include "tests/gauges.h"
 #include "tests/test_mapper.h"
+#include "tests/tracing_device.h"
 
 namespace diofs {
 namespace {
@@ -256,6 +259,59 @@ TEST_P(BlockDeviceTest, DiscardIsCheckedToo) {
                        [](Geometry* geometry) { geometry->discard = false; });
   EXPECT_EQ(EOPNOTSUPP, without->Discard(0, 4096).error());
   EXPECT_EQ(0u, without->inner()->stats().discards);
+}
+
+// Runs `on_move` before it moves anything, and counts what it flushes.
+class HookedDevice final : public BlockDevice {
+ public:
+  HookedDevice() : BlockDevice("hooked", SimDevice::MakeGeometry(1 << 20)) {}
+  ~HookedDevice() override { ExpectNothingHeld(this); }
+
+  void Wait(Dio* /*dio*/) override {}
+  const char* backend_name() const override { return "hooked"; }
+
+  std::function<void()> on_move;
+  int flushes_done = 0;
+
+ private:
+  void DoSubmit(Bio* const* bios, size_t count) override {
+    for (size_t i = 0; i < count; ++i) Complete(bios[i], MoveNow(bios[i]));
+  }
+  int64_t DoMove(Bio* bio) override {
+    if (on_move) on_move();
+    return bio->limit_bytes - bio->done_bytes;
+  }
+  Result DoFlush() override {
+    ++flushes_done;
+    return Result::Ok();
+  }
+  Result DoDiscard(uint64_t /*offset*/, uint64_t /*bytes*/) override {
+    return Result::Ok();
+  }
+};
+
+// A device in front finishes a short write through the one behind, which does
+// not hear of its completion again.
+TEST(StackedDevice, AFlushWhileTheRestIsMovedDoesNotCoverIt) {
+  auto hooked = std::make_unique<HookedDevice>();
+  HookedDevice* const inner = hooked.get();
+  TracingDevice front(std::move(hooked));
+  const AlignedBuffer memory = FilledBuffer(8192, 'w');
+  ASSERT_TRUE(front.Write(0, memory.data(), 8192, 0).ok());
+  ASSERT_TRUE(front.Flush().ok());
+
+  front.ShortenNth(1, 4096);
+  int moves = 0;
+  inner->on_move = [&] {
+    if (++moves == 2) {
+      ASSERT_TRUE(inner->Flush().ok());
+    }
+  };
+  ASSERT_TRUE(front.Write(0, memory.data(), 8192, 0).ok());
+  ASSERT_EQ(2, moves);
+  const int before = inner->flushes_done;
+  ASSERT_TRUE(front.Flush().ok());
+  EXPECT_EQ(before + 1, inner->flushes_done);
 }
 
 }  // namespace

@@ -41,7 +41,7 @@ class OverlapDevice final : public BlockDevice {
     }
   }
   void Poll() override { (void)CompleteAny(); }
-  int64_t MoveNow(Bio* bio) override {
+  int64_t DoMove(Bio* bio) override {
     return bio->limit_bytes - bio->done_bytes;
   }
   const char* backend_name() const override { return "overlap"; }

@@ -118,7 +118,7 @@ class PollDevice final : public BlockDevice {
       Complete(bio, ++ended == fail_at ? -ETIMEDOUT : whole);
     }
   }
-  int64_t MoveNow(Bio* bio) override { return bio->bytes(); }
+  int64_t DoMove(Bio* bio) override { return bio->bytes(); }
   const char* backend_name() const override { return "poll"; }
 
   uint64_t issued = 0;

@@ -146,7 +146,7 @@ class InlineDevice final : public BlockDevice {
   ~InlineDevice() override { ExpectNothingHeld(this); }
 
   void Wait(Dio* dio) override { EXPECT_TRUE(dio->done()); }
-  int64_t MoveNow(Bio* bio) override { return bio->bytes(); }
+  int64_t DoMove(Bio* bio) override { return bio->bytes(); }
   const char* backend_name() const override { return "inline"; }
 
   bool submitting = true;
@@ -460,7 +460,7 @@ class FrontDevice final : public BlockDevice {
 
   void Wait(Dio* dio) override { inner_->Wait(dio); }
   void Poll() override { inner_->Poll(); }
-  int64_t MoveNow(Bio* bio) override { return inner_->MoveNow(bio); }
+  int64_t DoMove(Bio* bio) override { return inner_->MoveNow(bio); }
   const char* backend_name() const override { return "front"; }
 
  private:

@@ -374,7 +374,7 @@ class HoldingDevice final : public BlockDevice {
     inner_->Submit(batch.data(), batch.size());
   }
   void Wait(Dio* dio) override { inner_->Wait(dio); }
-  int64_t MoveNow(Bio* bio) override { return inner_->MoveNow(bio); }
+  int64_t DoMove(Bio* bio) override { return inner_->MoveNow(bio); }
   const char* backend_name() const override { return "holding"; }
 
  private:

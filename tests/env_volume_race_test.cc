@@ -272,7 +272,7 @@ class HeldReadsDevice final : public BlockDevice {
   }
 
   void Wait(Dio* dio) override { EXPECT_TRUE(dio->done()); }
-  int64_t MoveNow(Bio* /*bio*/) override { return 0; }
+  int64_t DoMove(Bio* /*bio*/) override { return 0; }
   const char* backend_name() const override { return "held"; }
 
  private:

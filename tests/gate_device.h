@@ -47,7 +47,7 @@ class GateDevice final : public BlockDevice {
     while (!dio->done()) sched_yield();
   }
   // It moves everything at once.
-  int64_t MoveNow(Bio* /*bio*/) override { return 0; }
+  int64_t DoMove(Bio* /*bio*/) override { return 0; }
   const char* backend_name() const override { return "gate"; }
 
  private:

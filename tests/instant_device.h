@@ -23,7 +23,7 @@ class InstantDevice final : public BlockDevice {
 
   // Nothing is in flight once Submit has returned.
   void Wait(Dio* /*dio*/) override {}
-  int64_t MoveNow(Bio* bio) override { return bio->bytes(); }
+  int64_t DoMove(Bio* bio) override { return bio->bytes(); }
   const char* backend_name() const override { return "instant"; }
 
  private:

@@ -27,7 +27,7 @@ class QueueDevice final : public BlockDevice {
     while (!dio->done()) sched_yield();
   }
   // The rest of what the test completed short.
-  int64_t MoveNow(Bio* bio) override {
+  int64_t DoMove(Bio* bio) override {
     return bio->limit_bytes - bio->done_bytes;
   }
   const char* backend_name() const override { return "queue"; }

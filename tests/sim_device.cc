@@ -82,10 +82,7 @@ void SimDevice::Poll() {
   }
 }
 
-int64_t SimDevice::MoveNow(Bio* bio) {
-  NoteMovedNow(bio);
-  return Move(bio);
-}
+int64_t SimDevice::DoMove(Bio* bio) { return Move(bio); }
 
 Bio* SimDevice::TakePending() {
   const std::lock_guard<std::mutex> lock(mutex_);

@@ -70,7 +70,7 @@ class SimDevice final : public BlockDevice {
 
   void Wait(Dio* dio) override;
   void Poll() override;
-  int64_t MoveNow(Bio* bio) override;
+  int64_t DoMove(Bio* bio) override;
   const char* backend_name() const override { return "sim"; }
 
   // The `nth` operation of this kind from now (1: the next) fails with `error`

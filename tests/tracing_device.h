@@ -92,7 +92,7 @@ class TracingDevice final : public BlockDevice {
 
   void Wait(Dio* dio) override { inner_->Wait(dio); }
   void Poll() override { inner_->Poll(); }
-  int64_t MoveNow(Bio* bio) override {
+  int64_t DoMove(Bio* bio) override {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       if (move_error_ != 0) return -move_error_;
