@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "dio/align.h"
+#include "tests/bad_mappings.h"
 #include "tests/engine_device.h"
 #include "tests/engine_io.h"
 #include "tests/test_mapper.h"
@@ -171,34 +172,10 @@ TEST_P(Walk, TheMapperIsAskedForTheRestAtOnce) {
   }
 }
 
-struct BadMapping {
-  const char* what;
-  BlockState state;
-  uint64_t device_block;
-  int64_t extra;  // count: what was asked for, plus this
-};
-
-constexpr uint64_t kDeviceBlocks = 64;
-constexpr BadMapping kBadMappings[] = {
-    {"none", BlockState::kMapped, 4, -4},
-    {"none of a hole", BlockState::kHole, 0, -4},
-    {"more than asked for", BlockState::kMapped, 4, 1},
-    {"more unwritten ones", BlockState::kUnwritten, 4, 1},
-    {"a longer hole", BlockState::kHole, 0, 1},
-    {"far more", BlockState::kMapped, 4, INT64_MAX},
-    {"less than none", BlockState::kMapped, 4, -5},
-    {"ends behind the device", BlockState::kMapped, kDeviceBlocks - 3, 0},
-    {"starts behind the device", BlockState::kUnwritten, kDeviceBlocks, -3},
-    {"wraps around", BlockState::kNew, UINT64_MAX - 1, 0},
-    {"wraps around in bytes", BlockState::kMapped, UINT64_MAX / kBlock + 2, 0},
-    {"mapped and new at once", static_cast<BlockState>(17), 4, 0},
-    {"no such state", static_cast<BlockState>(4), 4, 0},
-};
-
 // By return value, in every build; nothing moves and nothing is left over. As
 // the first answer, and in the middle of a request that has begun.
 TEST_P(Walk, AMappingThatContradictsItselfEndsInEio) {
-  OPEN_OR_SKIP(kDeviceBlocks);
+  OPEN_OR_SKIP(kBadMappingsDeviceBlocks);
   AlignedBuffer memory = FilledBuffer(8 * kBlock, 'm');
   for (const BadMapping& bad : kBadMappings) {
     for (const uint64_t good : {0, 1}) {
@@ -211,9 +188,7 @@ TEST_P(Walk, AMappingThatContradictsItselfEndsInEio) {
             *mapping = {BlockState::kMapped, 20, 1, true, 0};
             return Result::Ok();
           }
-          mapping->state = bad.state;
-          mapping->device_block = bad.device_block;
-          mapping->count = count + static_cast<uint64_t>(bad.extra);
+          bad.Answer(count, mapping);
           return Result::Ok();
         };
         const std::string before = device_->Image();
