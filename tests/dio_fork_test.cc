@@ -183,7 +183,7 @@ TEST_P(Forks, WhatAChildOpensItselfWorks) {
 TEST_P(Forks, AFlushUnderWayKeepsNobodyFromLeaving) {
   std::atomic<bool> flushing{false};
   std::atomic<bool> go{false};
-  device_->on_flush = [&] {
+  device_->after_flush = [&] {
     flushing = true;
     while (!go) std::this_thread::yield();
   };

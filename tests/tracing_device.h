@@ -70,9 +70,9 @@ class TracingDevice final : public BlockDevice {
     const std::lock_guard<std::mutex> lock(mutex_);
     flush_plans_[flushes_ + nth] = error;
   }
-  // Runs at the start of every flush, on the thread that flushes. Set while
-  // nobody uses the device.
-  std::function<void()> on_flush;
+  // Runs when a flush has been carried out, or has failed, before anybody knows
+  // of it. Set while nobody uses the device.
+  std::function<void()> after_flush;
 
   // All bios so far, in the order of submission.
   std::vector<TracedBio> trace() const {
@@ -157,13 +157,15 @@ class TracingDevice final : public BlockDevice {
   }
 
   Result DoFlush() override {
-    if (on_flush) on_flush();
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      const auto plan = flush_plans_.find(++flushes_);
-      if (plan != flush_plans_.end()) return Result::Error(plan->second);
-    }
-    return inner_->Flush();
+    const int error = NextFlushError();
+    Result result = error == 0 ? inner_->Flush() : Result::Error(error);
+    if (after_flush) after_flush();
+    return result;
+  }
+  int NextFlushError() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto plan = flush_plans_.find(++flushes_);
+    return plan == flush_plans_.end() ? 0 : plan->second;
   }
   Result DoDiscard(uint64_t offset, uint64_t bytes) override {
     return inner_->Discard(offset, bytes);
