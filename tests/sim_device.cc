@@ -136,6 +136,11 @@ std::vector<SimEvent> SimDevice::Submissions() const {
   return submissions_;
 }
 
+std::vector<SimEvent> SimDevice::Moves() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return moves_;
+}
+
 std::vector<SimEvent> SimDevice::Events() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   return events_;
@@ -144,6 +149,7 @@ std::vector<SimEvent> SimDevice::Events() const {
 void SimDevice::ClearEvents() {
   const std::lock_guard<std::mutex> lock(mutex_);
   events_.clear();
+  moves_.clear();
   submissions_.clear();
 }
 
@@ -244,6 +250,8 @@ int64_t SimDevice::Move(Bio* bio) {
     }
     moved += length;
   }
+  moves_.push_back({op, moves_.size() + 1, offset, bytes, bio->segment_count(),
+                    bio->io_class(), bio->fua(), bio->ioprio()});
   if (write) {
     KeepNew(offset, bytes);
     if (bio->written_through) MakeDurable(offset, bytes);

@@ -92,6 +92,9 @@ class SimDevice final : public BlockDevice {
   uint64_t discards() const { return Arrived(SimOp::kDiscard); }
   // All that succeeded but reads, in the order of completion.
   std::vector<SimEvent> Events() const;
+  // What was moved, reads too, in the order in which it was: of a bio that is
+  // moved in pieces, each.
+  std::vector<SimEvent> Moves() const;
   // The bios given to it, reads too, in the order of submission.
   std::vector<SimEvent> Submissions() const;
   void ClearEvents();
@@ -141,6 +144,7 @@ class SimDevice final : public BlockDevice {
   std::array<uint64_t, 4> arrived_{};       // by SimOp
   std::array<Fault, 4> faults_;
   std::vector<SimEvent> events_;
+  std::vector<SimEvent> moves_;
   std::vector<SimEvent> submissions_;
   std::deque<Bio*> pending_;
   size_t most_pending_ = 0;
