@@ -345,20 +345,5 @@ TEST_F(Degradation, DiscardOfAnImagePunchesIt) {
   }
 }
 
-// The device's error is told, not taken for a missing ability.
-TEST_F(Degradation, DiscardErrorsArrive) {
-  const LoopDevice loop(path_);
-  if (!loop.ok()) GTEST_SKIP() << "no loop device to be had";
-  OpenDeviceOptions options;
-  options.read_only = true;
-  options.backend = Backend::kUring;
-  std::unique_ptr<BlockDevice> device;
-  ASSERT_TRUE(OpenBlockDevice(loop.path(), options, &device).ok());
-  for (int i = 0; i < 2; ++i) {
-    EXPECT_EQ(EBADF, device->Discard(0, kMebiByte).error());
-  }
-  ExpectNothingHeld(device.get());
-}
-
 }  // namespace
 }  // namespace diofs

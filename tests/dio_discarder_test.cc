@@ -86,6 +86,28 @@ TEST_F(DiscarderTest, ALargeRangeGoesAtOnceAndInPieces) {
   EXPECT_EQ(3u, device_.discards());
 }
 
+// The default: a MiB goes at once, and less waits until neighbours have made it
+// one.
+TEST_F(DiscarderTest, LessThanAMiBWaitsForNeighbours) {
+  options_.gather_ms = 3600 * 1000;
+  const auto discarder = Make();
+  discarder->Add({8 * kMiB, kMiB / 2});
+  discarder->Add({8 * kMiB + kMiB / 2 + 4096, kMiB / 2 - 4096});
+  // Others come and go meanwhile.
+  for (uint64_t i = 1; i <= 8; ++i) {
+    discarder->Add({(16 + 2 * i) * kMiB, kMiB});
+    while (DoneBytes() < i * kMiB) std::this_thread::yield();
+  }
+  EXPECT_EQ(kMiB - 4096, discarder->pending_bytes());
+  // What was missing between the two.
+  discarder->Add({8 * kMiB + kMiB / 2, 4096});
+  while (DoneBytes() < 9 * kMiB) std::this_thread::yield();
+  const std::vector<SimEvent> events = device_.Events();
+  ASSERT_EQ(9u, events.size());
+  EXPECT_EQ(8 * kMiB, events.back().offset);
+  EXPECT_EQ(kMiB, events.back().bytes);
+}
+
 TEST_F(DiscarderTest, SmallRangesGoInTheEnd) {
   options_.gather_ms = 1;
   const auto discarder = Make();
