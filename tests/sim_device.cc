@@ -73,6 +73,7 @@ void SimDevice::Wait(Dio* dio) {
 
 // Some of what is pending, at least one.
 void SimDevice::Poll() {
+  if (stale()) return;
   for (bool more = true; more;) {
     Bio* const bio = TakePending();
     if (bio == nullptr) return;
