@@ -5,9 +5,11 @@ Shared by engine_table_test.py and by mutations/run.
 
 import collections
 import json
+import pathlib
 import re
 import subprocess
 
+MUTATIONS = pathlib.Path(__file__).resolve().parent / "mutations"
 HEADING = "## The seed, row by row"
 COLUMNS = ["id", "behaviour", "where", "test"]
 
@@ -19,6 +21,13 @@ IDS = ([f"A{n}" for n in range(1, 47)] + [f"D{n}" for n in range(1, 13)] +
 # where: (name, file) pairs; tests: patterns of ctest names.
 Row = collections.namedtuple("Row", "id behaviour where tests line")
 Test = collections.namedtuple("Test", "name disabled")
+
+
+def patches(row_id):
+    """The patches that break this row: ID.patch, ID-b.patch, ID-c.patch, …"""
+    return ([path for path in [MUTATIONS / f"{row_id}.patch"]
+             if path.is_file()] +
+            sorted(MUTATIONS.glob(f"{row_id}-[b-z].patch")))
 
 
 def cells(line):

@@ -19,7 +19,6 @@ import sys
 import engine_table
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-MUTATIONS = ROOT / "tests" / "mutations"
 
 violations = []
 
@@ -74,11 +73,12 @@ def check_tests(place, row, tests):
 
 
 def check_patches(rows):
-    ids = {row.id for row in rows}
-    patches = {path.stem for path in MUTATIONS.glob("*.patch")}
-    for name in sorted(ids - patches):
-        complain(f"tests/mutations/{name}.patch", "is missing")
-    for name in sorted(patches - ids):
+    patches = {path.stem for path in engine_table.MUTATIONS.glob("*.patch")}
+    for row in rows:
+        if row.id not in patches:
+            complain(f"tests/mutations/{row.id}.patch", "is missing")
+        patches -= {path.stem for path in engine_table.patches(row.id)}
+    for name in sorted(patches):
         complain(f"tests/mutations/{name}.patch", "has no row in the table")
 
 
