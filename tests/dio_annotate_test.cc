@@ -9,6 +9,8 @@
 #include "dio/annotate.h"
 #include "dio/buffer_pool.h"
 #include "tests/child_process.h"
+#include "tests/engine_io.h"
+#include "tests/queue_device.h"
 #include "tests/sim_device.h"
 
 namespace diofs {
@@ -86,6 +88,25 @@ TEST_F(DioAnnotate, WhatTheDeviceHasWrittenIsDefined) {
               StateOf(memory_.data() + kAnnotatedLinkBytes));
     EXPECT_EQ(ByteState::kDefined, StateOf(memory_.data() + kBytes - 1));
   }
+}
+
+// The device that moves nothing stands for a kernel of which the tools do not
+// know what it writes.
+TEST_F(DioAnnotate, WhatTheEngineHasReadIsDefined) {
+  QueueDevice device(SimDevice::MakeGeometry(1 << 20));
+  const TestMapper mapper(ScatteredBlocks(1));
+  AlignedBuffer buffer = BufferPool::Get(kBytes);
+  AnnotateBufferTaken(buffer.data(), kBytes);
+  IoRequest io(IoDirection::kRead, mapper, 0, buffer.data(), kBytes, kBytes);
+  Dio dio(&device);
+  {
+    Plug plug(&device);
+    (void)dio.Submit(io.get(), &plug);
+  }
+  ExpectStates(buffer.data(), ByteState::kUndefined, ByteState::kUndefined);
+  device.End(0);
+  EXPECT_EQ(kBytes, dio.Wait().bytes());
+  ExpectStates(buffer.data(), ByteState::kDefined, ByteState::kDefined);
 }
 
 // Writes two blocks; of the second one, `count` bytes have a value.

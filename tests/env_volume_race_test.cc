@@ -308,9 +308,10 @@ class HeldReadsDevice final : public BlockDevice {
   std::vector<Bio*> held_;
 };
 
-// The file is deleted, durably, and others are written until nothing is left:
-// reads that were in flight meanwhile see its bytes and nobody else's.
-TEST(VolumeReuseTest, ADeletedFilesBlocksWaitForTheReadsInFlight) {
+// The blocks of "/f" are freed by `free`, durably, and others are written until
+// nothing is left: reads that were in flight meanwhile see its bytes and nobody
+// else's.
+void ReadWhatIsFreed(const std::function<void(Volume*)>& free) {
   constexpr size_t kReads = 256;
   auto device =
       std::make_unique<HeldReadsDevice>(FormattedSim(kVolumeBytes)->Image(),
@@ -337,7 +338,7 @@ TEST(VolumeReuseTest, ADeletedFilesBlocksWaitForTheReadsInFlight) {
   }
   held->Hold(false);
   ASSERT_EQ(held->held(), kReads);
-  ASSERT_TRUE(volume->Unlink("/f").ok());
+  free(volume.get());
   ASSERT_TRUE(volume->Sync().ok());
   const std::string other(256 << 10, 'g');
   int files = 0;
@@ -357,6 +358,19 @@ TEST(VolumeReuseTest, ADeletedFilesBlocksWaitForTheReadsInFlight) {
   EXPECT_TRUE(volume->Sync().ok());
   EXPECT_TRUE(WriteFile(volume.get(), "/h", other, true).ok());
   EXPECT_EQ(SpaceProblem(volume.get()), "");
+}
+
+TEST(VolumeReuseTest, ADeletedFilesBlocksWaitForTheReadsInFlight) {
+  ReadWhatIsFreed(
+      [](Volume* volume) { EXPECT_TRUE(volume->Unlink("/f").ok()); });
+}
+
+TEST(VolumeReuseTest, ATruncatedFilesBlocksWaitForTheReadsInFlight) {
+  ReadWhatIsFreed([](Volume* volume) {
+    std::shared_ptr<FileWriter> writer;
+    ASSERT_TRUE(OpenWriter(volume, "/f", &writer).ok());
+    EXPECT_TRUE(writer->Truncate(0).ok());
+  });
 }
 
 // The device fails under an append: the file's size is what it was, and once
