@@ -8,6 +8,7 @@ import json
 import pathlib
 import re
 import subprocess
+import xml.etree.ElementTree
 
 MUTATIONS = pathlib.Path(__file__).resolve().parent / "mutations"
 HEADING = "## The seed, row by row"
@@ -20,7 +21,8 @@ IDS = ([f"A{n}" for n in range(1, 47)] + [f"D{n}" for n in range(1, 13)] +
 
 # where: (name, file) pairs; tests: patterns of ctest names.
 Row = collections.namedtuple("Row", "id behaviour where tests line")
-Test = collections.namedtuple("Test", "name disabled")
+# idle: why it does not run; empty where it does.
+Test = collections.namedtuple("Test", "name idle")
 
 
 def patches(row_id):
@@ -72,7 +74,21 @@ def registered_tests(build):
     tests = []
     for test in json.loads(listing.stdout)["tests"]:
         properties = {p["name"]: p["value"] for p in test.get("properties", [])}
-        tests.append(Test(test["name"], bool(properties.get("DISABLED"))))
+        tests.append(Test(test["name"],
+                          "is disabled" if properties.get("DISABLED") else ""))
+    return tests
+
+
+def finished_tests(results):
+    """The tests of a run, from the file that ctest --output-junit wrote."""
+    tests = []
+    for case in xml.etree.ElementTree.parse(results).iter("testcase"):
+        status, skipped = case.get("status"), case.find("skipped")
+        idle = {"run": "", "fail": "", "disabled": "is disabled"}.get(
+            status, f"did not run: {status}")
+        if skipped is not None:
+            idle = f"did not run: {skipped.get('message')}"
+        tests.append(Test(case.get("name"), idle))
     return tests
 
 
