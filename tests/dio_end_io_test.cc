@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <map>
@@ -16,7 +17,6 @@
 #include "dio/read_batch.h"
 #include "tests/engine_device.h"
 #include "tests/engine_io.h"
-#include "tests/queue_device.h"
 
 namespace diofs {
 namespace {
@@ -462,54 +462,124 @@ TEST_P(EndIo, NoMetadataWorkOnTheThreadThatReaps) {
 
 // ---- References -------------------------------------------------------------
 
-// Two threads end a bio each while the submission lets go: all references are
-// gone then, and the request is done.
-TEST(DioReferences, OfManyThreadsExactlyOneEndsTheRequest) {
-  const uint64_t rounds = ScaledRounds(100000);
-  QueueDevice device(SimDevice::MakeGeometry(kDeviceBytes));
-  TestMapper mapper(ScatteredBlocks(2));
-  // They leave while the walk goes on.
-  for (TestMapper::Block& block : mapper.blocks) block.boundary = true;
-  AlignedBuffer memory = PatternBuffer(2 * kBlock, 8);
-  std::atomic<bool> stop{false};
-  std::atomic<uint64_t> ended{0};
-  std::vector<std::thread> completers;
-  for (int t = 0; t < 2; ++t) {
-    completers.emplace_back([&] {
-      while (!stop) {
-        const std::optional<Bio*> bio = device.TakeAny();
-        if (!bio) {
-          sched_yield();
-          continue;
-        }
-        device.Complete(*bio, (*bio)->bytes());
-        ++ended;
+// Each block is sent off at once, while the walk goes on.
+class SingleBlocks final : public BlockMapper {
+ public:
+  Result GetBlocks(uint64_t first, uint64_t count, bool /*create*/,
+                   BlockMapping* mapping) const override {
+    *mapping = {BlockState::kMapped, 2 * first, count > 0 ? 1u : 0u, true, 0};
+    return Result::Ok();
+  }
+};
+
+// Ties this thread to the index-th processor there is: left alone, threads that
+// live for less than a second may all share one, and then nothing races.
+void StayOnProcessor(size_t index) {
+  cpu_set_t allowed;
+  ASSERT_EQ(0, sched_getaffinity(0, sizeof(allowed), &allowed));
+  index %= static_cast<size_t>(CPU_COUNT(&allowed));
+  size_t processor = 0;
+  while (!CPU_ISSET(processor, &allowed) || index-- > 0) ++processor;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(processor, &one);
+  ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
+}
+
+// Hands bios to two threads by turns, without a lock, so that they are ended as
+// nearly at once as can be: while the submission of their request goes on, or
+// all together behind a gate.
+class RaceDevice final : public BlockDevice {
+ public:
+  static constexpr size_t kThreads = 2;
+  static constexpr size_t kMaxHeld = 512;  // for each thread
+
+  RaceDevice() : BlockDevice("race", SimDevice::MakeGeometry(kDeviceBytes)) {}
+
+  // The work of thread `thread`, until Stop.
+  void EndBios(size_t thread) {
+    StayOnProcessor(thread);
+    for (size_t next = 0; !stop_;) {
+      Bio* const bio = open_ ? held_[thread][next].exchange(nullptr) : nullptr;
+      if (bio == nullptr) {
+        sched_yield();
+        continue;
       }
-    });
+      Complete(bio, bio->bytes());
+      next = (next + 1) % kMaxHeld;
+      ++ended_;
+    }
   }
+  void Open(bool open) { open_ = open; }
+  void Stop() { stop_ = true; }
+  uint64_t ended() const { return ended_; }
+
+  void Wait(Dio* dio) override { EXPECT_TRUE(dio->done()); }
+  int64_t DoMove(Bio* bio) override { return bio->bytes(); }
+  const char* backend_name() const override { return "race"; }
+
+ private:
+  void DoSubmit(Bio* const* bios, size_t count) override {
+    for (size_t i = 0; i < count; ++i, ++submitted_) {
+      held_[submitted_ % kThreads][submitted_ / kThreads % kMaxHeld] = bios[i];
+    }
+  }
+  Result DoFlush() override { return Result::Ok(); }
+  Result DoDiscard(uint64_t, uint64_t) override { return Result::Ok(); }
+
+  std::array<std::array<std::atomic<Bio*>, kMaxHeld>, kThreads> held_{};
+  uint64_t submitted_ = 0;
+  std::atomic<uint64_t> ended_{0};
+  std::atomic<bool> open_{true};
+  std::atomic<bool> stop_{false};
+};
+
+// All references are gone when each has let go, and the request is done.
+// `tools/test --long races` makes 10^7 of these races.
+TEST(DioReferences, OfManyThreadsExactlyOneEndsTheRequest) {
+  const uint64_t races = ScaledRounds(300000);
+  // In a round, for after it the threads wait for each other.
+  constexpr uint64_t kAtOnce = 256;
+  constexpr uint64_t kBios = 4;
+  static_assert(kAtOnce * kBios <= RaceDevice::kThreads * RaceDevice::kMaxHeld);
+  RaceDevice device;
+  const SingleBlocks mapper;
+  AlignedBuffer memory = PatternBuffer(kAtOnce * kBios * kBlock, 8);
+  std::vector<std::thread> enders;
+  for (size_t t = 0; t < RaceDevice::kThreads; ++t) {
+    enders.emplace_back([&, t] { device.EndBios(t); });
+  }
+  uint64_t submitted = 0;
   uint64_t lost = 0;
-  for (uint64_t round = 1; round <= rounds && lost == 0; ++round) {
-    EndRecorder recorder;
-    IoRequest io(IoDirection::kRead, mapper, 0, memory.data(), 2 * kBlock,
-                 2 * kBlock);
-    io->observer = &recorder;
-    auto dio = std::make_unique<Dio>(&device);
-    {
+  while (submitted < races && lost == 0) {
+    std::vector<EndRecorder> recorders(kAtOnce);
+    std::vector<std::unique_ptr<Dio>> dios;
+    device.Open(submitted / kAtOnce % 4 == 0);
+    for (EndRecorder& recorder : recorders) {
+      IoRequest io(IoDirection::kRead, mapper, 0,
+                   memory.data() + dios.size() * kBios * kBlock, kBios * kBlock,
+                   kBios * kBlock);
+      io->observer = &recorder;
+      dios.push_back(std::make_unique<Dio>(&device));
       Plug plug(&device);
-      (void)dio->Submit(io.get(), &plug);
+      (void)dios.back()->Submit(io.get(), &plug);
+      ++submitted;
     }
-    while (ended < 2 * round) sched_yield();
-    if (!dio->done()) {
-      ++lost;
-      // Whoever waited for it would wait for ever.
-      (void)dio.release();
-      break;
+    device.Open(true);
+    while (device.ended() < kBios * submitted) sched_yield();
+    for (uint64_t i = 0; i < kAtOnce; ++i) {
+      if (!dios[i]->done()) {
+        ++lost;
+        // Whoever waited for it would wait for ever.
+        (void)dios[i].release();
+        continue;
+      }
+      EXPECT_EQ(kBios * kBlock, dios[i]->Wait().bytes());
+      EXPECT_EQ(1u, recorders[i].ends.size());
     }
-    ASSERT_EQ(2 * kBlock, dio->Wait().bytes());
-    ASSERT_EQ(1u, recorder.ends.size());
   }
-  stop = true;
-  for (std::thread& completer : completers) completer.join();
+  device.Stop();
+  for (std::thread& ender : enders) ender.join();
   EXPECT_EQ(0u, lost);
 }
 
