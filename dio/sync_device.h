@@ -7,7 +7,7 @@
 
 namespace diofs {
 
-// The backend that always works: preadv2 and pwritev2 on the submitting thread.
+// The backend that always works: pread and pwrite on the submitting thread.
 // Owns `fd`. Thread-safe.
 class SyncDevice : public BlockDevice {
  public:

@@ -14,7 +14,7 @@
 namespace diofs {
 
 // The backend for where io_uring is not to be had, or would hand each request
-// to a kernel thread anyway: preadv2 and pwritev2 on a bounded pool of threads.
+// to a kernel thread anyway: pread and pwrite on a bounded pool of threads.
 // A lone synchronous bio is moved by the calling thread, and a thread that
 // waits moves what is queued meanwhile. Thread-safe.
 class ThreadsDevice final : public SyncDevice {

@@ -14,6 +14,7 @@ namespace diofs {
 // stalls writers; IO_USER and IO_TOTAL, which most requests carry, leave the
 // thread's own priority in force, normally best-effort 4:
 //   IO_LOW -> best-effort 7, IO_MID -> 6, IO_HIGH -> 5
+// Requests that do not go through a ring have the thread's own in any case.
 // Never the idle class: a compaction that starves stalls every writer.
 inline uint16_t IoPriorityOf(rocksdb::Env::IOPriority priority) {
   if (priority >= rocksdb::Env::IO_USER) return 0;

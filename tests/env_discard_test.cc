@@ -84,8 +84,8 @@ TEST_F(DiscardTest, NothingIsDiscardedBeforeTheDeletionIsDurable) {
 
 // At any moment no more than discard_rate allows, but for the first piece.
 TEST_F(DiscardTest, TheRateIsABound) {
-  constexpr uint64_t kRate = 128 << 20;
-  constexpr uint64_t kBytes = 80 << 20;
+  constexpr uint64_t kRate = 32 << 20;
+  constexpr uint64_t kBytes = 24 << 20;
   Mount(FormattedSim(2 * kBytes), /*discard=*/true, kRate);
   ASSERT_TRUE(
       WriteFile(volume_.get(), "/f.sst", Pattern(1, kBytes), true).ok());

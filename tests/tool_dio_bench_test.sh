@@ -199,7 +199,7 @@ refuses 1 "neither a block device nor a regular file" "$workdir"
 refuses 1 "neither a block device nor a regular file" /dev/null
 image=$workdir/other.img
 new_image
-refuses 1 "has 8.0 MiB, less than the 16.0 MiB of --size" --size=16M "$image"
+refuses 1 "has 8.0 MiB (8388608 bytes), less than --size=16777216" --size=16M "$image"
 refuses 1 "are too few; this takes at least" --bs=16M "$image"
 refuses 1 "are too few; this takes at least" --rw=read --bs=1M --threads=9 \
   "$image"
@@ -232,6 +232,8 @@ refuses 2 "--ios is less than --threads" --ios=3 --threads=4 "$image"
 refuses 2 "--pairs is not in 1 to 1000" --compare-fio --pairs=0 "$image"
 refuses 2 "--workload=all is none of randread-d1|" --compare-fio \
   --workload=all "$image"
+refuses 2 "--batch is more than the depth, 1" --compare-fio --batch=2 \
+  --workload=randread-d1 "$image"
 for flag in --rw=read --bs=8k --depth=2 --threads=2 --sync=none --read-batch \
   --seconds=1 --ios=10 --trace-syscalls; do
   refuses 2 "${flag%%=*} is not for --compare-fio" --compare-fio "$flag" \

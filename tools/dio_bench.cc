@@ -59,8 +59,9 @@ Result FindRange(const BenchRequest& request, BlockDevice* device,
   const uint64_t all = AlignDown(device->size_bytes(), kVolumeBlockBytes);
   if (request.size_bytes > all) {
     return Result::Error(
-        EINVAL, request.path + ": has " + HumanBytes(all) + ", less than the " +
-                    HumanBytes(request.size_bytes) + " of --size");
+        EINVAL,
+        request.path + ": has " + HumanBytes(all) + " (" + std::to_string(all) +
+            " bytes), less than --size=" + std::to_string(request.size_bytes));
   }
   const uint64_t bytes = request.size_bytes > 0 ? request.size_bytes : all;
   *range_bytes = bytes - bytes % unit;

@@ -181,12 +181,17 @@ std::string CheckComparison(BenchRequest* request) {
   if (FLAGS_pairs < 1 || FLAGS_pairs > kMaxPairs) {
     return "--pairs is not in 1 to " + std::to_string(kMaxPairs);
   }
+  uint32_t depth = 0;
   for (const Workload& workload : AllWorkloads()) {
     if (FLAGS_workload.empty() || FLAGS_workload == workload.name) {
       request->workloads.push_back(&workload);
+      depth = std::max(depth, workload.depth);
     }
   }
-  if (!request->workloads.empty()) return std::string();
+  if (!request->workloads.empty()) {
+    if (FLAGS_batch <= depth) return std::string();
+    return "--batch is more than the depth, " + std::to_string(depth);
+  }
   return "--workload=" + FLAGS_workload + " is none of " + WorkloadNames();
 }
 
