@@ -91,7 +91,8 @@ Bio* BlockDevice::GetBio(Plug* plug) {
   Bio* bio = bios_.TryGet();
   while (bio == nullptr) {
     plug->Finish();
-    // Those of this thread or of others, wherever they are.
+    // Those of this thread or of others, but for what others are about to wait
+    // for themselves (Waiter::kSubmitter).
     Poll();
     bio = bios_.TryGet();
     if (bio == nullptr) sched_yield();

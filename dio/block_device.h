@@ -56,9 +56,11 @@ class BlockDevice {
   void Submit(Bio* const* bios, size_t count);
 
   // Returns when `dio` has completed. Any thread may call it, also one that did
-  // not submit; the thread may complete others' bios while it waits.
-  virtual void Wait(Dio* dio) = 0;
-  // As Wait without blocking: completes what is ready, whoever started it.
+  // not submit; the thread may complete others' bios while it waits. `wait_nr`
+  // as Dio::Wait has it; a backend need not care.
+  virtual void Wait(Dio* dio, uint32_t wait_nr) = 0;
+  // As Wait without blocking: completes what is ready, whoever started it (but
+  // see Waiter).
   virtual void Poll() {}
 
   // One contiguous transfer of aligned memory, for metadata; waits.

@@ -33,6 +33,7 @@ Dio::Submission Dio::Submit(const DioRequest& request, Plug* plug) {
   submitted_ = true;
   direction_ = request.direction;
   async_ = request.async;
+  waiter_ = request.waiter;
   offset_ = request.offset;
   file_size_ = request.file_size;
   block_bytes_ = request.block_bytes;
@@ -48,19 +49,19 @@ Dio::Submission Dio::Submit(const DioRequest& request, Plug* plug) {
   if (!whole) {
     // Half a request is nobody's to wait for later.
     plug->Finish();
-    device_->Wait(this);
+    device_->Wait(this, bios_in_flight());
     return Submission::kDone;
   }
   queued_ = true;
   return Submission::kQueued;
 }
 
-Result Dio::Wait() {
+Result Dio::Wait(uint32_t wait_nr) {
   if (finished_ || !submitted_) return result_;
   if (device_->stale()) {
     return Result::Error(ESTALE, device_->name() + ": opened before a fork");
   }
-  if (!done()) device_->Wait(this);
+  if (!done()) device_->Wait(this, wait_nr);
   Finish();
   return result_;
 }

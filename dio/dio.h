@@ -42,6 +42,17 @@ enum class Durability : uint8_t {
   kFua,
 };
 
+// Which thread may wait for a request?
+enum class Waiter : uint8_t {
+  kAnyThread,
+  // The one that submits, soon, and before it waits for another thread or for
+  // anything but this device. Reads are cheaper so, where the device has rings:
+  // nobody is interrupted when one completes. But nothing completes, and done()
+  // stays false, until that thread waits for such a read, polls the device or
+  // ends; Wait() and the destructor elsewhere last until then.
+  kSubmitter,
+};
+
 // The end of a request, as its observer hears of it.
 struct DioEnd {
   IoDirection direction;
@@ -88,6 +99,7 @@ struct DioRequest {
   // The submitter does not wait at once, so even a single bio goes through the
   // ring.
   bool async = false;
+  Waiter waiter = Waiter::kAnyThread;
   WriteMode write_mode = WriteMode::kAllocate;
   Durability durability = Durability::kNone;
   // As sqe->ioprio; 0 for the thread's own. Taken note of by rings alone.
@@ -127,10 +139,19 @@ class Dio {
   Submission Submit(const DioRequest& request, Plug* plug);
 
   // Blocks until all is done; called once Submit and the plug's Finish have
-  // returned, on any thread. Bytes moved, cut at the end of the file for a
-  // read, or the first error that occurred. May be called again.
-  Result Wait();
-  bool done() const { return refs_.load(std::memory_order_acquire) == 0; }
+  // returned, on any thread (but see Waiter). Bytes moved, cut at
+  // the end of the file for a read, or the first error that occurred. May be
+  // called again.
+  //
+  // `wait_nr` is how many bios, its own and those of later requests of this
+  // thread, are worth one wake-up: who waits for all of a batch need not be
+  // woken for each.
+  Result Wait(uint32_t wait_nr = 1);
+  bool done() const { return bios_in_flight() == 0; }
+  // Once it is submitted.
+  uint32_t bios_in_flight() const {
+    return static_cast<uint32_t>(refs_.load(std::memory_order_acquire));
+  }
 
   // After Wait: a write met a hole it may not fill (or the mapper did not), and
   // moved only what lies before. The caller finishes in another way.
@@ -143,6 +164,8 @@ class Dio {
   IoRing* ring() const { return ring_.load(std::memory_order_acquire); }
   void set_ring(IoRing* ring) { ring_.store(ring, std::memory_order_release); }
   bool async() const { return async_; }
+  Waiter waiter() const { return waiter_; }
+  IoDirection direction() const { return direction_; }
 
  private:
   friend class Bio;
@@ -169,6 +192,7 @@ class Dio {
   // ---- Fixed when Submit returns ------------------------------------------
   IoDirection direction_ = IoDirection::kRead;
   bool async_ = false;
+  Waiter waiter_ = Waiter::kAnyThread;
   bool submitted_ = false;
   bool queued_ = false;
   bool fallback_ = false;

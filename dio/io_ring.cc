@@ -22,6 +22,12 @@ constexpr unsigned kReapBatch = 64;
 constexpr unsigned kNeededFeatures =
     IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_RW_CUR_POS;
 
+// Linux 6.1. TASKRUN_FLAG tells a look at the queue that there is something to
+// fetch from the kernel.
+constexpr unsigned kOwnRingFlags =
+    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+    IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+
 // Newer than liburing 2.3's header; from linux/io_uring.h and linux/blkdev.h.
 // IORING_REGISTER_CLONE_BUFFERS, Linux 6.12.
 constexpr unsigned kRegisterCloneBuffers = 30;
@@ -57,10 +63,11 @@ struct IoRing::Waiter {
   std::condition_variable wake = {};
 };
 
-Result IoRing::Create(int fd, unsigned entries, const IoRing* sibling,
-                      std::unique_ptr<IoRing>* ring) {
-  std::unique_ptr<IoRing> made(new IoRing(fd));
+Result IoRing::Create(int fd, unsigned entries, Kind kind,
+                      const IoRing* sibling, std::unique_ptr<IoRing>* ring) {
+  std::unique_ptr<IoRing> made(new IoRing(fd, kind));
   io_uring_params params = {};
+  if (kind == Kind::kOwn) params.flags = kOwnRingFlags;
   int error = io_uring_queue_init_params(entries, &made->ring_, &params);
   if (error < 0) return Result::Error(-error, "io_uring_setup");
   made->made_ = true;
@@ -71,7 +78,9 @@ Result IoRing::Create(int fd, unsigned entries, const IoRing* sibling,
   error = io_uring_ring_dontfork(&made->ring_);
   if (error < 0) return Result::Error(-error, "io_uring_ring_dontfork");
   made->max_in_flight_ = params.cq_entries;
-  made->RegisterFile();
+  // Only its owner could end that again, and the owner may live longer than the
+  // device.
+  if (kind == Kind::kShared) made->RegisterFile();
   made->RegisterBuffers(sibling);
   *ring = std::move(made);
   return Result::Ok();
@@ -105,6 +114,8 @@ void IoRing::RegisterBuffers(const IoRing* sibling) {
       return;
     }
   }
+  // There are many of them, and a thread's first read is to be no slow one.
+  if (kind_ == Kind::kOwn) return;
   int error = 0;
   for (size_t bytes = arena.bytes(); bytes >= BufferArena::kMaxBytes;
        bytes /= 2) {
@@ -238,7 +249,7 @@ unsigned IoRing::Enter(unsigned count, unsigned* enters) {
   return taken;
 }
 
-void IoRing::WaitUntil(const std::function<bool()>& done) {
+void IoRing::WaitUntil(const std::function<bool()>& done, unsigned wait_nr) {
   std::unique_lock<std::mutex> lock(reap_mutex_);
   while (!done()) {
     if (reaping_) {
@@ -253,8 +264,12 @@ void IoRing::WaitUntil(const std::function<bool()>& done) {
     }
     reaping_ = true;
     while (!done()) {
+      // A shared ring's next completion may be what another thread waits for.
+      const unsigned wanted =
+          kind_ == Kind::kShared ? 1 : std::min(wait_nr, in_flight());
       lock.unlock();
-      ReapAsReaper(true);
+      const unsigned reaped = ReapAsReaper(std::max(wanted, 1U));
+      wait_nr -= std::min(wait_nr, reaped);
       lock.lock();
       WakeWaiters(false);
     }
@@ -287,7 +302,7 @@ void IoRing::Reap() {
   unsigned reaped = 0;
   unsigned count = 0;
   do {
-    count = ReapAsReaper(false);
+    count = ReapAsReaper(0);
     reaped += count;
   } while (count == kReapBatch && reaped < max_in_flight_);
   lock.lock();
@@ -295,12 +310,12 @@ void IoRing::Reap() {
   WakeWaiters(true);
 }
 
-unsigned IoRing::ReapAsReaper(bool block) {
-  if (block) {
+unsigned IoRing::ReapAsReaper(unsigned wait_nr) {
+  if (wait_nr > 0) {
     io_uring_cqe* cqe = nullptr;
-    const int result = io_uring_wait_cqe(&ring_, &cqe);
+    const int result = io_uring_wait_cqe_nr(&ring_, &cqe, wait_nr);
     // EINTR, or waiting does not work: the caller's loop comes back, and what
-    // the kernel posts is seen in the queue without its help.
+    // the kernel posts to a shared ring is seen without its help.
     if (result < 0 && result != -EINTR) sched_yield();
   }
   std::array<io_uring_cqe*, kReapBatch> cqes;
@@ -325,48 +340,6 @@ unsigned IoRing::ReapAsReaper(bool block) {
   }
   in_flight_.fetch_sub(count, std::memory_order_release);
   return count;
-}
-
-void RingPool::Adopt(std::unique_ptr<IoRing> ring) {
-  ring->set_complete(complete_);
-  const std::lock_guard<std::mutex> lock(mutex_);
-  rings_.push_back(std::move(ring));
-}
-
-IoRing* RingPool::Pick() {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  IoRing* best = nullptr;
-  unsigned usable = 0;
-  for (const auto& ring : rings_) {
-    if (!ring->usable()) continue;
-    ++usable;
-    if (best == nullptr || ring->in_flight() < best->in_flight()) {
-      best = ring.get();
-    }
-  }
-  if (best != nullptr && best->in_flight() == 0) return best;
-  if (!exhausted_ && usable < kMaxRings && rings_.size() < kMaxRingsMade) {
-    std::unique_ptr<IoRing> ring;
-    const IoRing* const sibling = rings_.empty() ? nullptr : rings_[0].get();
-    if (IoRing::Create(fd_, kEntries, sibling, &ring).ok()) {
-      ring->set_complete(complete_);
-      rings_.push_back(std::move(ring));
-      return rings_.back().get();
-    }
-    exhausted_ = true;
-  }
-  return best;
-}
-
-void RingPool::ReapAll() {
-  // Rings are only ever added, up to kMaxRingsMade; so their addresses stay.
-  std::array<IoRing*, kMaxRingsMade> rings;
-  size_t count = 0;
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    for (const auto& ring : rings_) rings[count++] = ring.get();
-  }
-  for (size_t i = 0; i < count; ++i) rings[i]->Reap();
 }
 
 }  // namespace diofs

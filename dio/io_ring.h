@@ -12,7 +12,6 @@
 #include <mutex>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "dio/bio.h"
 #include "dio/fork_guard.h"
@@ -20,25 +19,31 @@
 
 namespace diofs {
 
-// One io_uring, shared by any number of threads. Submission is serialised by a
-// mutex; one thread at a time reaps, dispatches every completion to its bio by
-// user_data, wakes those whose requests are done, and hands the role on when
-// its own is. Owned by a RingPool. Thread-safe.
+// One io_uring. Owned by a RingPool. Thread-safe.
 //
+// A shared ring is any thread's. Submission is serialised by a mutex; one
+// thread at a time reaps, dispatches every completion to its bio by user_data,
+// wakes those whose requests are done, and hands the role on when its own is.
 // It uses none of SINGLE_ISSUER, DEFER_TASKRUN, COOP_TASKRUN and SQPOLL: with
 // the first two a foreign waiter gets EEXIST or never returns, with the third
 // it waits for the submitter's next system call, and the fourth takes a core.
+//
+// An own ring is used by the thread that made it and by no other, which may
+// only destroy it when nothing is in flight. So it has the first three: a
+// completion interrupts nobody, and one wake-up serves for many.
 class IoRing {
  public:
+  enum class Kind : uint8_t { kShared, kOwn };
+
   // Runs for each completed bio, on the reaping thread: finishes a short or
   // retryable completion and ends the bio.
   using CompleteFn = std::function<void(Bio* bio, int result)>;
 
-  // Registers the buffer arena, as much of it as RLIMIT_MEMLOCK allows, or
-  // shares what `sibling` (may be null) has registered. note() tells what was
-  // not to be had.
-  static Result Create(int fd, unsigned entries, const IoRing* sibling,
-                       std::unique_ptr<IoRing>* ring);
+  // Shares what `sibling` (may be null) has registered, or registers the buffer
+  // arena, as much of it as RLIMIT_MEMLOCK allows; an own ring does without.
+  // note() tells what was not to be had.
+  static Result Create(int fd, unsigned entries, Kind kind,
+                       const IoRing* sibling, std::unique_ptr<IoRing>* ring);
   ~IoRing();
 
   // Before the first submission.
@@ -55,8 +60,9 @@ class IoRing {
   Result Discard(uint64_t offset, uint64_t bytes);
 
   // Reaps, or sleeps while another thread reaps, until `done()` holds, which a
-  // completion on this ring brings about.
-  void WaitUntil(const std::function<bool()>& done);
+  // completion on this ring brings about. On an own ring it sleeps in the
+  // kernel until `wait_nr` of them are there, or all that are in flight.
+  void WaitUntil(const std::function<bool()>& done, unsigned wait_nr = 1);
   // Completes what is ready without blocking.
   void Reap();
 
@@ -73,7 +79,7 @@ class IoRing {
   // A thread that sleeps in WaitUntil; on its stack.
   struct Waiter;
 
-  explicit IoRing(int fd) : fd_(fd) {}
+  IoRing(int fd, Kind kind) : fd_(fd), kind_(kind) {}
   void RegisterFile();
   void RegisterBuffers(const IoRing* sibling);
   void Prepare(io_uring_sqe* sqe, Bio* bio) const;
@@ -86,14 +92,15 @@ class IoRing {
                         const PrepareFn& prepare);
   // Hands `count` queued entries to the kernel. Returns how many it took.
   unsigned Enter(unsigned count, unsigned* enters);
-  // Dispatches one batch of what has completed; with `block` waits for at least
-  // one completion. Returns their number. The caller is the reaper.
-  unsigned ReapAsReaper(bool block);
+  // Waits until `wait_nr` completions are there, and dispatches one batch of
+  // what is. Returns their number. The caller is the reaper.
+  unsigned ReapAsReaper(unsigned wait_nr);
   // Wakes the waiters who are done and, with `hand_on`, the first one in any
   // case: the caller's time as reaper has ended. reap_mutex_ is held.
   void WakeWaiters(bool hand_on);
 
   const int fd_;
+  const Kind kind_;
   CompleteFn complete_;
   const ForkGuard fork_guard_;
   io_uring ring_;
@@ -112,34 +119,6 @@ class IoRing {
   Waiter* waiters_ = nullptr;
   std::atomic<bool> broken_{false};
   std::atomic<unsigned> in_flight_{0};
-};
-
-// Rings for one device, made on demand up to kMaxRings: enough that threads
-// rarely share one, few enough for RLIMIT_MEMLOCK. Thread-safe.
-class RingPool {
- public:
-  static constexpr unsigned kMaxRings = 16;
-  // With those that have been retired.
-  static constexpr unsigned kMaxRingsMade = 64;
-  static constexpr unsigned kEntries = 128;
-
-  RingPool(int fd, IoRing::CompleteFn complete)
-      : fd_(fd), complete_(std::move(complete)) {}
-
-  // Takes a ring that was made elsewhere; before any Pick.
-  void Adopt(std::unique_ptr<IoRing> ring);
-  // An idle ring, a new one, or the least loaded; null where there is none to
-  // be had.
-  IoRing* Pick();
-  // Completes what is ready on every ring.
-  void ReapAll();
-
- private:
-  const int fd_;
-  const IoRing::CompleteFn complete_;
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<IoRing>> rings_;  // guarded by mutex_
-  bool exhausted_ = false;  // guarded by mutex_: no more rings to be had
 };
 
 }  // namespace diofs

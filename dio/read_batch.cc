@@ -42,6 +42,7 @@ DioRequest MakeRequest(const ReadBatch::File& file, uint64_t offset,
   request.mapper = file.mapper;
   request.block_bytes = file.block_bytes;
   request.async = async;
+  request.waiter = async ? Waiter::kAnyThread : Waiter::kSubmitter;
   return request;
 }
 
@@ -194,13 +195,16 @@ void ReadBatch::SubmitExtent(const File& file, bool async, Extent* extent,
 void ReadBatch::Wait() {
   if (waited_) return;
   waited_ = true;
-  for (const auto& extent : extents_) Complete(extent.get());
+  uint32_t in_flight = 0;
+  for (const auto& extent : extents_) in_flight += extent->dio.bios_in_flight();
+  for (const auto& extent : extents_) Complete(extent.get(), in_flight);
   extents_.clear();
   sorted_.clear();
 }
 
-void ReadBatch::Complete(Extent* extent) {
-  const Result result = extent->error.ok() ? extent->dio.Wait() : extent->error;
+void ReadBatch::Complete(Extent* extent, uint32_t wait_nr) {
+  const Result result =
+      extent->error.ok() ? extent->dio.Wait(wait_nr) : extent->error;
   // Of neighbours that were read together only those fail that hold a block
   // which cannot be read.
   const std::vector<BadRange>& bad = extent->dio.unreadable();

@@ -31,7 +31,8 @@ struct ReadRange {
 // thread without a ring, unless `async`.
 //
 // Owned by the caller, used by one thread at a time; Submit and Wait may be
-// called from different ones. Waits in its destructor if nobody did.
+// called from different ones if it is `async`; otherwise Waiter::kSubmitter
+// says what is expected of the one. Waits in its destructor if nobody did.
 class ReadBatch {
  public:
   struct File {
@@ -60,7 +61,7 @@ class ReadBatch {
 
   void Gather(ReadRange* ranges, size_t count);
   void SubmitExtent(const File& file, bool async, Extent* extent, Plug* plug);
-  void Complete(Extent* extent);
+  void Complete(Extent* extent, uint32_t wait_nr);
 
   std::vector<std::unique_ptr<Extent>> extents_;
   std::vector<ReadRange*> sorted_;

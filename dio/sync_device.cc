@@ -29,7 +29,7 @@ SyncDevice::~SyncDevice() {
 
 // Submit completes every bio, so what is waited for is on another thread that
 // is just now moving it.
-void SyncDevice::Wait(Dio* dio) {
+void SyncDevice::Wait(Dio* dio, uint32_t /*wait_nr*/) {
   while (!dio->done()) sched_yield();
 }
 

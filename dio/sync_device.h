@@ -14,7 +14,7 @@ class SyncDevice : public BlockDevice {
   SyncDevice(std::string name, const Geometry& geometry, int fd);
   ~SyncDevice() override;
 
-  void Wait(Dio* dio) override;
+  void Wait(Dio* dio, uint32_t wait_nr) override;
   // A synchronous write that asks for durability costs a flush of its own
   // beside the write; a shared one is never worse.
   bool CanFua() const override { return false; }

@@ -77,7 +77,7 @@ void ThreadsDevice::MoveFirst(std::unique_lock<std::mutex>* lock) {
   pool_->completed.notify_all();
 }
 
-void ThreadsDevice::Wait(Dio* dio) {
+void ThreadsDevice::Wait(Dio* dio, uint32_t /*wait_nr*/) {
   std::unique_lock<std::mutex> lock(pool_->mutex);
   // What ends a bio takes the lock afterwards, so its notification cannot fall
   // between the check and the sleep.

@@ -28,7 +28,7 @@ class ThreadsDevice final : public SyncDevice {
   ThreadsDevice(std::string name, const Geometry& geometry, int fd);
   ~ThreadsDevice() override;
 
-  void Wait(Dio* dio) override;
+  void Wait(Dio* dio, uint32_t wait_nr) override;
   void Poll() override;
   const char* backend_name() const override { return "threads"; }
 

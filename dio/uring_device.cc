@@ -1,18 +1,34 @@
 #include "dio/uring_device.h"
 
 #include <cerrno>
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include "dio/dio.h"
 
 namespace diofs {
 
+namespace {
+
+// How often a request is looked at that only another thread can complete.
+constexpr std::chrono::microseconds kForeignWait(100);
+
+// Never a write: another thread may wait for one of the same blocks.
+bool WantsOwnRing(const Dio& dio) {
+  return dio.waiter() == Waiter::kSubmitter &&
+         dio.direction() == IoDirection::kRead;
+}
+
+}  // namespace
+
 Result UringDevice::Create(std::string name, const Geometry& geometry, int fd,
                            std::unique_ptr<BlockDevice>* device,
                            std::string* note) {
   // Made before the device owns `fd`.
   std::unique_ptr<IoRing> first;
-  Result result = IoRing::Create(fd, RingPool::kEntries, nullptr, &first);
+  Result result = IoRing::Create(fd, RingPool::kEntries, IoRing::Kind::kShared,
+                                 nullptr, &first);
   if (!result.ok()) return result;
   *note = first->note();
   std::unique_ptr<UringDevice> made(
@@ -35,12 +51,14 @@ void UringDevice::DoSubmit(Bio* const* bios, size_t count) {
   // One ring for the whole batch, and for what follows of a request that is
   // longer than one: its waiter looks in one place.
   IoRing* ring = bios[0]->dio()->ring();
-  if (ring == nullptr) ring = rings_.Pick();
+  if (ring == nullptr) ring = RingFor(*bios[0]->dio());
   if (ring == nullptr) return SyncDevice::DoSubmit(bios, count);
   size_t taken = 0;
   uint64_t fixed = 0;
+  const bool own = WantsOwnRing(*bios[0]->dio());
   for (; taken < count; ++taken) {
     Dio* const dio = bios[taken]->dio();
+    if (WantsOwnRing(*dio) != own) break;
     if (dio->ring() == nullptr) dio->set_ring(ring);
     if (dio->ring() != ring) break;
     if (ring->IsFixed(*bios[taken])) ++fixed;
@@ -53,10 +71,20 @@ void UringDevice::DoSubmit(Bio* const* bios, size_t count) {
   if (taken < count) DoSubmit(bios + taken, count - taken);
 }
 
-void UringDevice::Wait(Dio* dio) {
+IoRing* UringDevice::RingFor(const Dio& dio) {
+  IoRing* ring = WantsOwnRing(dio) ? rings_.Own() : nullptr;
+  if (ring == nullptr) ring = rings_.Pick();
+  return ring;
+}
+
+void UringDevice::Wait(Dio* dio, uint32_t wait_nr) {
   IoRing* const ring = dio->ring();
-  if (ring == nullptr) return SyncDevice::Wait(dio);
-  ring->WaitUntil([dio] { return dio->done(); });
+  if (ring == nullptr) return SyncDevice::Wait(dio, wait_nr);
+  if (WantsOwnRing(*dio) && !rings_.MayUse(ring)) {
+    while (!dio->done()) std::this_thread::sleep_for(kForeignWait);
+    return;
+  }
+  ring->WaitUntil([dio] { return dio->done(); }, wait_nr);
 }
 
 void UringDevice::Poll() {
@@ -66,8 +94,8 @@ void UringDevice::Poll() {
 Result UringDevice::DoDiscard(uint64_t offset, uint64_t bytes) {
   if (ring_discard_.load(std::memory_order_relaxed)) {
     IoRing* const ring = rings_.Pick();
-    const Result result = ring == nullptr ? Result::Error(EOPNOTSUPP)
-                                          : ring->Discard(offset, bytes);
+    Result result = ring == nullptr ? Result::Error(EOPNOTSUPP)
+                                    : ring->Discard(offset, bytes);
     if (result.ok()) return result;
     // An older kernel, or a device that wants it the old way (zram).
     if (result.error() != EOPNOTSUPP && result.error() != EINVAL) {

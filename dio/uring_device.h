@@ -5,7 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "dio/io_ring.h"
+#include "dio/ring_pool.h"
 #include "dio/sync_device.h"
 
 namespace diofs {
@@ -13,7 +13,8 @@ namespace diofs {
 // The io_uring backend. Batches of two or more bios, asynchronous ones and
 // those a plain system call cannot express leave through a leased ring in one
 // io_uring_enter; any other lone bio is moved by the calling thread, which
-// costs the same and needs no ring. Thread-safe.
+// costs the same and needs no ring. Of what takes a ring, reads for which the
+// submitter waits leave through that thread's own ring. Thread-safe.
 class UringDevice final : public SyncDevice {
  public:
   // Fails, closing nothing, where io_uring is not to be had; `fd` is owned only
@@ -22,7 +23,7 @@ class UringDevice final : public SyncDevice {
   static Result Create(std::string name, const Geometry& geometry, int fd,
                        std::unique_ptr<BlockDevice>* device, std::string* note);
 
-  void Wait(Dio* dio) override;
+  void Wait(Dio* dio, uint32_t wait_nr) override;
   void Poll() override;
   // Through a ring a durable write is one request, with FUA.
   bool CanFua() const override { return geometry().fua; }
@@ -31,6 +32,8 @@ class UringDevice final : public SyncDevice {
  private:
   UringDevice(std::string name, const Geometry& geometry, int fd);
   void DoSubmit(Bio* const* bios, size_t count) override;
+  // The ring for a request that has none yet; null where there is none.
+  IoRing* RingFor(const Dio& dio);
   Result DoDiscard(uint64_t offset, uint64_t bytes) override;
 
   RingPool rings_;

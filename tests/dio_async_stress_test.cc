@@ -15,9 +15,9 @@
 
 #include "dio/buffer_pool.h"
 #include "dio/dio.h"
-#include "dio/io_ring.h"
 #include "dio/plug.h"
 #include "dio/read_batch.h"
+#include "dio/ring_pool.h"
 #include "tests/engine_device.h"
 #include "tests/engine_io.h"
 #include "tests/test_seed.h"

@@ -267,7 +267,7 @@ class HookedDevice final : public BlockDevice {
   HookedDevice() : BlockDevice("hooked", SimDevice::MakeGeometry(1 << 20)) {}
   ~HookedDevice() override { ExpectNothingHeld(this); }
 
-  void Wait(Dio* /*dio*/) override {}
+  void Wait(Dio* /*dio*/, uint32_t /*wait_nr*/) override {}
   const char* backend_name() const override { return "hooked"; }
 
   std::function<void()> on_move;

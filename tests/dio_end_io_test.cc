@@ -514,7 +514,9 @@ class RaceDevice final : public BlockDevice {
   void Stop() { stop_ = true; }
   uint64_t ended() const { return ended_; }
 
-  void Wait(Dio* dio) override { EXPECT_TRUE(dio->done()); }
+  void Wait(Dio* dio, uint32_t /*wait_nr*/) override {
+    EXPECT_TRUE(dio->done());
+  }
   int64_t DoMove(Bio* bio) override { return bio->bytes(); }
   const char* backend_name() const override { return "race"; }
 

@@ -202,6 +202,7 @@ class DioFuzz : public testing::TestWithParam<FuzzParam> {
     request.mapper = &*model_;
     request.block_bytes = GetParam().block_bytes;
     request.async = OneIn(2);
+    request.waiter = OneIn(2) ? Waiter::kAnyThread : Waiter::kSubmitter;
     request.observer = slot;
     slot->ends = slot->completions = 0;
     slot->after.assign(slot->memory.data(), slot->used_bytes);

@@ -35,7 +35,7 @@ class OverlapDevice final : public BlockDevice {
         rng_(TestSeed()) {}
   ~OverlapDevice() override { ExpectNothingHeld(this); }
 
-  void Wait(Dio* dio) override {
+  void Wait(Dio* dio, uint32_t /*wait_nr*/) override {
     while (!dio->done()) {
       if (!CompleteAny()) sched_yield();
     }

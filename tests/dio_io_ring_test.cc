@@ -8,7 +8,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
-#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -40,14 +39,16 @@ class IoRingTest : public testing::Test {
     fd_ = open(path.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
     ASSERT_GE(fd_, 0);
     std::unique_ptr<IoRing> ring;
-    const Result result = IoRing::Create(fd_, 8, nullptr, &ring);
+    const Result result =
+        IoRing::Create(fd_, 8, IoRing::Kind::kShared, nullptr, &ring);
     if (!result.ok()) GTEST_SKIP() << result.ToString();
   }
 
   std::unique_ptr<IoRing> MakeRing(unsigned entries, IoRing::CompleteFn fn,
                                    int fd) {
     std::unique_ptr<IoRing> ring;
-    const Result result = IoRing::Create(fd, entries, nullptr, &ring);
+    const Result result =
+        IoRing::Create(fd, entries, IoRing::Kind::kShared, nullptr, &ring);
     EXPECT_TRUE(result.ok()) << result.ToString();
     ring->set_complete(std::move(fn));
     return ring;
@@ -381,33 +382,6 @@ TEST_F(IoRingTest, ASubmitterThatNeverEntersTheKernelAgainHoldsUpNobody) {
   ring.reset();
   close(ends[0]);
   close(ends[1]);
-}
-
-TEST_F(IoRingTest, PoolPrefersAnIdleRing) {
-  RingPool pool(fd_, [this](Bio* bio, int) { pool_.Put(bio); });
-  IoRing* const first = pool.Pick();
-  ASSERT_NE(nullptr, first);
-  EXPECT_EQ(first, pool.Pick());
-  const std::vector<Bio*> bios = Reads(2);
-  first->Submit(bios.data(), bios.size());
-  IoRing* const second = pool.Pick();
-  EXPECT_NE(first, second);
-  while (first->in_flight() > 0) pool.ReapAll();
-  EXPECT_EQ(first, pool.Pick());
-}
-
-// Many more rings are never made.
-TEST_F(IoRingTest, PoolSharesTheLeastLoadedRing) {
-  RingPool pool(fd_, [this](Bio* bio, int) { pool_.Put(bio); });
-  std::set<IoRing*> rings;
-  for (unsigned i = 0; i < 2 * RingPool::kMaxRings; ++i) {
-    IoRing* const ring = pool.Pick();
-    rings.insert(ring);
-    const std::vector<Bio*> bios = Reads(i == 0 ? 2 : 1);
-    ring->Submit(bios.data(), bios.size());
-  }
-  EXPECT_EQ(RingPool::kMaxRings, rings.size());
-  while (pool_.in_use() > 0) pool.ReapAll();
 }
 
 }  // namespace

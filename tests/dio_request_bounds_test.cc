@@ -107,7 +107,7 @@ class PollDevice final : public BlockDevice {
         per_poll_(per_poll) {}
   ~PollDevice() override { ExpectNothingHeld(this); }
 
-  void Wait(Dio* dio) override {
+  void Wait(Dio* dio, uint32_t /*wait_nr*/) override {
     while (!dio->done()) Poll();
   }
   void Poll() override {

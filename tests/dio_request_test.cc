@@ -145,7 +145,9 @@ class InlineDevice final : public BlockDevice {
       : BlockDevice("inline", geometry) {}
   ~InlineDevice() override { ExpectNothingHeld(this); }
 
-  void Wait(Dio* dio) override { EXPECT_TRUE(dio->done()); }
+  void Wait(Dio* dio, uint32_t /*wait_nr*/) override {
+    EXPECT_TRUE(dio->done());
+  }
   int64_t DoMove(Bio* bio) override { return bio->bytes(); }
   const char* backend_name() const override { return "inline"; }
 
@@ -458,7 +460,7 @@ class FrontDevice final : public BlockDevice {
       : BlockDevice("front", inner->geometry()), inner_(inner) {}
   ~FrontDevice() override { ExpectNothingHeld(this); }
 
-  void Wait(Dio* dio) override { inner_->Wait(dio); }
+  void Wait(Dio* dio, uint32_t wait_nr) override { inner_->Wait(dio, wait_nr); }
   void Poll() override { inner_->Poll(); }
   int64_t DoMove(Bio* bio) override { return inner_->MoveNow(bio); }
   const char* backend_name() const override { return "front"; }

@@ -17,9 +17,10 @@
 #include <vector>
 
 #include "dio/buffer_pool.h"
-#include "dio/io_ring.h"
 #include "dio/open_device.h"
 #include "dio/plug.h"
+#include "dio/read_batch.h"
+#include "dio/ring_pool.h"
 #include "tests/engine_io.h"
 #include "tests/gauges.h"
 #include "tests/libc_faults.h"
@@ -56,10 +57,13 @@ struct Faults {
   Fault register_files;
   Fault dontfork;
   bool old_kernel = false;
+  Fault own_rings;
   size_t most_registered = SIZE_MAX;  // RLIMIT_MEMLOCK, so to speak
 };
 
 Faults g_faults;
+// Of every wait in the kernel, how many completions it was for. Of one thread.
+std::vector<unsigned> g_waits;
 // Of every ring that was asked for. Guarded by g_setups_mutex.
 std::vector<unsigned> g_setups;
 std::mutex g_setups_mutex;
@@ -84,6 +88,7 @@ int __io_uring_get_cqe(io_uring* ring, io_uring_cqe** cqe, unsigned submit,
                        unsigned wait_nr, sigset_t* signals) {
   using namespace diofs;
   if (g_faults.wait.Strikes()) return g_faults.wait.answer;
+  if (wait_nr > 0) g_waits.push_back(wait_nr);
   return Real<int(io_uring*, io_uring_cqe**, unsigned, unsigned, sigset_t*)>(
       "__io_uring_get_cqe")(ring, cqe, submit, wait_nr, signals);
 }
@@ -115,6 +120,10 @@ int io_uring_queue_init_params(unsigned entries, io_uring* ring,
   {
     const std::lock_guard<std::mutex> lock(g_setups_mutex);
     g_setups.push_back(params->flags);
+  }
+  if ((params->flags & IORING_SETUP_SINGLE_ISSUER) != 0 &&
+      g_faults.own_rings.Strikes()) {
+    return g_faults.own_rings.answer;
   }
   const int result = Real<int(unsigned, io_uring*, io_uring_params*)>(
       "io_uring_queue_init_params")(entries, ring, params);
@@ -265,7 +274,8 @@ TEST_F(RingErrors, ADiscardThatCannotBeSubmittedSaysSo) {
   const int fd = open(path_.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
   ASSERT_GE(fd, 0);
   std::unique_ptr<IoRing> ring;
-  ASSERT_TRUE(IoRing::Create(fd, 8, nullptr, &ring).ok());
+  ASSERT_TRUE(
+      IoRing::Create(fd, 8, IoRing::Kind::kShared, nullptr, &ring).ok());
   g_faults.submit = {-EBADF, 0, 1};
   for (int i = 0; i < 2; ++i) {
     EXPECT_EQ(EOPNOTSUPP, ring->Discard(0, kBlock).error());
@@ -382,7 +392,7 @@ class HoldingDevice final : public BlockDevice {
     for (const size_t i : which) batch.push_back(held_[i]);
     inner_->Submit(batch.data(), batch.size());
   }
-  void Wait(Dio* dio) override { inner_->Wait(dio); }
+  void Wait(Dio* dio, uint32_t wait_nr) override { inner_->Wait(dio, wait_nr); }
   int64_t DoMove(Bio* bio) override { return inner_->MoveNow(bio); }
   const char* backend_name() const override { return "holding"; }
 
@@ -435,7 +445,118 @@ constexpr struct {
                  {1u << 12, "SINGLE_ISSUER"},
                  {1u << 13, "DEFER_TASKRUN"}};
 
-TEST_F(RingErrors, NoRingBelongsToOneThread) {
+// Reads for which their submitter waits.
+IoRequest OwnReads(const TestMapper& mapper, char* memory, uint64_t bytes) {
+  IoRequest io(IoDirection::kRead, mapper, 0, memory, bytes, bytes);
+  io->async = true;
+  io->waiter = Waiter::kSubmitter;
+  return io;
+}
+
+// The other requests', and of writes all, are any thread's.
+TEST_F(RingErrors, OnlyReadsForTheirSubmitterHaveARingOfOneThread) {
+  const auto device = Open(path_);
+  const TestMapper mapper(ScatteredBlocks(8));
+  g_setups.clear();
+  for (const IoDirection direction :
+       {IoDirection::kWrite, IoDirection::kRead}) {
+    IoRequest io = OwnReads(mapper, memory_.data(), 8 * kBlock);
+    io->direction = direction;
+    EXPECT_EQ(8 * kBlock, RunIo(device.get(), &io).bytes());
+    ASSERT_EQ(direction == IoDirection::kRead ? 1u : 0u, g_setups.size());
+  }
+  EXPECT_EQ(g_setups[0], 1u << 8 | 1u << 9 | 1u << 12 | 1u << 13);
+}
+
+// Who waits for a batch is woken once, and for its own completions only: on a
+// ring that others share the next one may be theirs.
+TEST_F(RingErrors, ABatchIsWaitedForAtOnce) {
+  const auto device = Open(path_);
+  const TestMapper mapper(ScatteredBlocks(64));
+  ReadBatch::File file;
+  file.device = device.get();
+  file.mapper = &mapper;
+  file.file_size = 64 * kBlock;
+  std::vector<ReadRange> ranges(20);
+  for (const bool async : {false, true}) {
+    for (uint64_t i = 0; i < ranges.size(); ++i) {
+      ranges[i].offset = 3 * i * kBlock;
+      ranges[i].length = kBlock;
+      ranges[i].memory = memory_.data() + i * kBlock;
+    }
+    ReadBatch batch;
+    g_waits.clear();
+    batch.Submit(file, ranges.data(), ranges.size(), async);
+    batch.Wait();
+    for (const ReadRange& range : ranges) {
+      EXPECT_EQ(kBlock, range.result.bytes());
+    }
+    if (async) {
+      EXPECT_EQ(std::count(g_waits.begin(), g_waits.end(), 1u),
+                static_cast<int64_t>(g_waits.size()));
+    } else {
+      EXPECT_EQ(g_waits, std::vector<unsigned>({20}));
+    }
+  }
+}
+
+// More than is in flight would be waited for without end.
+TEST_F(RingErrors, NobodyWaitsForMoreThanIsInFlight) {
+  const auto device = Open(path_);
+  const TestMapper mapper(ScatteredBlocks(8));
+  IoRequest io = OwnReads(mapper, memory_.data(), 8 * kBlock);
+  Dio dio(device.get());
+  {
+    Plug plug(device.get());
+    (void)dio.Submit(io.get(), &plug);
+  }
+  g_waits.clear();
+  EXPECT_EQ(8 * kBlock, dio.Wait(1000).bytes());
+  EXPECT_EQ(g_waits, std::vector<unsigned>({8}));
+}
+
+TEST_F(RingErrors, WithoutRingsOfOneThreadTheSharedOnesDo) {
+  g_faults.own_rings = {-EINVAL, 0, kAlways};
+  const auto device = Open(path_);
+  const TestMapper mapper(ScatteredBlocks(8));
+  g_setups.clear();
+  for (int i = 0; i < 3; ++i) {
+    IoRequest io = OwnReads(mapper, memory_.data(), 8 * kBlock);
+    EXPECT_EQ(8 * kBlock, RunIo(device.get(), &io).bytes());
+  }
+  // Asked for once.
+  EXPECT_EQ(1u, g_setups.size());
+  EXPECT_EQ(3u, device->stats().ring_submits);
+  EXPECT_EQ("", log_);
+}
+
+// What is missing for a moment does not end it for good.
+TEST_F(RingErrors, ARingOfOneThreadIsAskedForAgain) {
+  g_faults.own_rings = {-EMFILE, 0, 2};
+  const auto device = Open(path_);
+  const TestMapper mapper(ScatteredBlocks(8));
+  g_setups.clear();
+  for (int i = 0; i < 5; ++i) {
+    IoRequest io = OwnReads(mapper, memory_.data(), 8 * kBlock);
+    EXPECT_EQ(8 * kBlock, RunIo(device.get(), &io).bytes());
+  }
+  EXPECT_EQ(3u, g_setups.size());
+}
+
+// Its thread goes on with the shared ones.
+TEST_F(RingErrors, ABrokenOwnRingIsNotUsedAgain) {
+  const auto device = Open(path_);
+  const TestMapper mapper(ScatteredBlocks(8));
+  for (int i = 0; i < 3; ++i) {
+    if (i == 1) g_faults.submit = {-EBADF, 0, 1};
+    IoRequest io = OwnReads(mapper, memory_.data(), 8 * kBlock);
+    EXPECT_EQ(8 * kBlock, RunIo(device.get(), &io).bytes());
+    EXPECT_EQ(0u, device->bios_in_use());
+  }
+  EXPECT_EQ(2u, device->stats().ring_submits);
+}
+
+TEST_F(RingErrors, NoOtherRingBelongsToOneThread) {
   g_setups.clear();
   const auto device = Open(path_);
   // A request that nobody reaps keeps its ring from the next one.

@@ -289,12 +289,14 @@ TEST_F(UringDeviceTest, SignalsDoNotDisturb) {
   const TestMapper mapper = Scattered(32);
   const iovec segment = {memory_.data(), 32 * kBlock};
   for (int i = 0; i < 400; ++i) {
+    DioRequest request =
+        MakeRequest(mapper, IoDirection::kRead, 0, &segment, 1, false);
+    if (i % 2 == 0) request.waiter = Waiter::kSubmitter;
     Dio dio(device_.get());
     Plug plug(device_.get());
-    dio.Submit(MakeRequest(mapper, IoDirection::kRead, 0, &segment, 1, false),
-               &plug);
+    dio.Submit(request, &plug);
     plug.Finish();
-    const Result result = dio.Wait();
+    const Result result = dio.Wait(32);
     ASSERT_EQ(32u * kBlock, result.bytes()) << result.ToString();
   }
   const itimerval never = {};

@@ -271,7 +271,9 @@ class HeldReadsDevice final : public BlockDevice {
     for (Bio* bio : std::exchange(held_, {})) Move(bio);
   }
 
-  void Wait(Dio* dio) override { EXPECT_TRUE(dio->done()); }
+  void Wait(Dio* dio, uint32_t /*wait_nr*/) override {
+    EXPECT_TRUE(dio->done());
+  }
   int64_t DoMove(Bio* /*bio*/) override { return 0; }
   const char* backend_name() const override { return "held"; }
 

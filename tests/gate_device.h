@@ -43,7 +43,7 @@ class GateDevice final : public BlockDevice {
     return image_;
   }
 
-  void Wait(Dio* dio) override {
+  void Wait(Dio* dio, uint32_t /*wait_nr*/) override {
     while (!dio->done()) sched_yield();
   }
   // It moves everything at once.

@@ -17,7 +17,7 @@ void ExpectNothingHeld(BlockDevice* device);
 // A device of the engine's own kinds, checked in the same way.
 struct DeleteChecked {
   DeleteChecked() = default;
-  // Any device may become one.
+  // Any device may become one. NOLINTNEXTLINE(google-explicit-constructor)
   DeleteChecked(const std::default_delete<BlockDevice>&) {}
   void operator()(BlockDevice* device) const {
     ExpectNothingHeld(device);

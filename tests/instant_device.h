@@ -22,7 +22,7 @@ class InstantDevice final : public BlockDevice {
   InstantDevice() : BlockDevice("instant", MakeGeometry()) {}
 
   // Nothing is in flight once Submit has returned.
-  void Wait(Dio* /*dio*/) override {}
+  void Wait(Dio* /*dio*/, uint32_t /*wait_nr*/) override {}
   int64_t DoMove(Bio* bio) override { return bio->bytes(); }
   const char* backend_name() const override { return "instant"; }
 

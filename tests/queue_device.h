@@ -23,7 +23,7 @@ class QueueDevice final : public BlockDevice {
       : BlockDevice("queue", geometry, max_bios) {}
   ~QueueDevice() override { ExpectNothingHeld(this); }
 
-  void Wait(Dio* dio) override {
+  void Wait(Dio* dio, uint32_t /*wait_nr*/) override {
     while (!dio->done()) sched_yield();
   }
   // The rest of what the test completed short.

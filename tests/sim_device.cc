@@ -61,7 +61,7 @@ SimDevice::~SimDevice() {
   ExpectNothingHeld(this);
 }
 
-void SimDevice::Wait(Dio* dio) {
+void SimDevice::Wait(Dio* dio, uint32_t /*wait_nr*/) {
   while (!dio->done()) {
     if (Bio* const bio = TakePending(); bio != nullptr) {
       Complete(bio, Move(bio));

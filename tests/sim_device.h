@@ -68,7 +68,7 @@ class SimDevice final : public BlockDevice {
   std::function<void(const SimDevice&)> on_destroy;
   ~SimDevice() override;
 
-  void Wait(Dio* dio) override;
+  void Wait(Dio* dio, uint32_t wait_nr) override;
   void Poll() override;
   int64_t DoMove(Bio* bio) override;
   const char* backend_name() const override { return "sim"; }

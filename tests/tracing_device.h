@@ -90,7 +90,7 @@ class TracingDevice final : public BlockDevice {
     batches_ = 0;
   }
 
-  void Wait(Dio* dio) override { inner_->Wait(dio); }
+  void Wait(Dio* dio, uint32_t wait_nr) override { inner_->Wait(dio, wait_nr); }
   void Poll() override { inner_->Poll(); }
   int64_t DoMove(Bio* bio) override {
     {

@@ -117,6 +117,7 @@ Result DioWorker::Prepare() {
     slot.request.block_bytes = block_bytes_;
     // One alone is best moved by the thread that waits for it.
     slot.request.async = options_.depth > 1;
+    slot.request.waiter = Waiter::kSubmitter;
     slot.request.durability = DurabilityOf(options_.sync);
   }
   in_flight_.reserve(options_.depth);
@@ -162,7 +163,8 @@ void DioWorker::AwaitRound() {
   while (done_.size() < wanted) {
     // Whoever waits for the oldest completes the others, too. Its result is
     // asked for again, below.
-    (void)slots_[in_flight_.front()].dio->Wait();
+    (void)slots_[in_flight_.front()].dio->Wait(
+        static_cast<uint32_t>(wanted - done_.size()));
     TakeDone();
   }
 }
