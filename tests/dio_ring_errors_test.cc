@@ -433,24 +433,19 @@ TEST_F(RingErrors, OneBatchForTwoRings) {
             std::count(memory_.data(), memory_.data() + 8 * kBlock, 0));
 }
 
-// Flags with which completions wait until the thread that submits enters the
-// kernel once more, with which a second thread may not submit, or with which
-// the kernel polls. By number, for headers of liburing may lack them.
-constexpr struct {
-  unsigned flag;
-  const char* name;
-} kUnwanted[] = {{1u << 0, "IOPOLL"},
-                 {1u << 1, "SQPOLL"},
-                 {1u << 8, "COOP_TASKRUN"},
-                 {1u << 12, "SINGLE_ISSUER"},
-                 {1u << 13, "DEFER_TASKRUN"}};
-
 // Reads for which their submitter waits.
 IoRequest OwnReads(const TestMapper& mapper, char* memory, uint64_t bytes) {
   IoRequest io(IoDirection::kRead, mapper, 0, memory, bytes, bytes);
   io->async = true;
   io->waiter = Waiter::kSubmitter;
   return io;
+}
+
+// Runs one of them, of eight bios.
+void ReadAsSubmitter(BlockDevice* device, char* memory) {
+  const TestMapper mapper(ScatteredBlocks(8));
+  IoRequest io = OwnReads(mapper, memory, 8 * kBlock);
+  EXPECT_EQ(8 * kBlock, RunIo(device, &io).bytes());
 }
 
 // The other requests', and of writes all, are any thread's.
@@ -518,12 +513,8 @@ TEST_F(RingErrors, NobodyWaitsForMoreThanIsInFlight) {
 TEST_F(RingErrors, WithoutRingsOfOneThreadTheSharedOnesDo) {
   g_faults.own_rings = {-EINVAL, 0, kAlways};
   const auto device = Open(path_);
-  const TestMapper mapper(ScatteredBlocks(8));
   g_setups.clear();
-  for (int i = 0; i < 3; ++i) {
-    IoRequest io = OwnReads(mapper, memory_.data(), 8 * kBlock);
-    EXPECT_EQ(8 * kBlock, RunIo(device.get(), &io).bytes());
-  }
+  for (int i = 0; i < 3; ++i) ReadAsSubmitter(device.get(), memory_.data());
   // Asked for once.
   EXPECT_EQ(1u, g_setups.size());
   EXPECT_EQ(3u, device->stats().ring_submits);
@@ -534,27 +525,33 @@ TEST_F(RingErrors, WithoutRingsOfOneThreadTheSharedOnesDo) {
 TEST_F(RingErrors, ARingOfOneThreadIsAskedForAgain) {
   g_faults.own_rings = {-EMFILE, 0, 2};
   const auto device = Open(path_);
-  const TestMapper mapper(ScatteredBlocks(8));
   g_setups.clear();
-  for (int i = 0; i < 5; ++i) {
-    IoRequest io = OwnReads(mapper, memory_.data(), 8 * kBlock);
-    EXPECT_EQ(8 * kBlock, RunIo(device.get(), &io).bytes());
-  }
+  for (int i = 0; i < 5; ++i) ReadAsSubmitter(device.get(), memory_.data());
   EXPECT_EQ(3u, g_setups.size());
 }
 
 // Its thread goes on with the shared ones.
 TEST_F(RingErrors, ABrokenOwnRingIsNotUsedAgain) {
   const auto device = Open(path_);
-  const TestMapper mapper(ScatteredBlocks(8));
   for (int i = 0; i < 3; ++i) {
     if (i == 1) g_faults.submit = {-EBADF, 0, 1};
-    IoRequest io = OwnReads(mapper, memory_.data(), 8 * kBlock);
-    EXPECT_EQ(8 * kBlock, RunIo(device.get(), &io).bytes());
+    ReadAsSubmitter(device.get(), memory_.data());
     EXPECT_EQ(0u, device->bios_in_use());
   }
   EXPECT_EQ(2u, device->stats().ring_submits);
 }
+
+// Flags with which completions wait until the thread that submits enters the
+// kernel once more, with which a second thread may not submit, or with which
+// the kernel polls. By number, for headers of liburing may lack them.
+constexpr struct {
+  unsigned flag;
+  const char* name;
+} kUnwanted[] = {{1u << 0, "IOPOLL"},
+                 {1u << 1, "SQPOLL"},
+                 {1u << 8, "COOP_TASKRUN"},
+                 {1u << 12, "SINGLE_ISSUER"},
+                 {1u << 13, "DEFER_TASKRUN"}};
 
 TEST_F(RingErrors, NoOtherRingBelongsToOneThread) {
   g_setups.clear();

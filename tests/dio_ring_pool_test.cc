@@ -425,13 +425,12 @@ TEST_F(OwnRingTest, AClosedDeviceIsFreeAtOnce) {
   Thread other;
   for (int i = 0; i < 20; ++i) {
     device_ = Open(loop.path());
-    for (Thread* const thread : {&other, static_cast<Thread*>(nullptr)}) {
-      const auto read = [&] {
-        const auto dio = SubmitReads(8, Waiter::kSubmitter);
-        ExpectRead(dio.get(), 8);
-      };
-      thread == nullptr ? read() : thread->Do(read);
-    }
+    const auto read = [&] {
+      const auto dio = SubmitReads(8, Waiter::kSubmitter);
+      ExpectRead(dio.get(), 8);
+    };
+    other.Do(read);
+    read();
     device_.reset();
     ASSERT_EQ(0u, OpenRings());
     // Without the patience that OpenBlockDevice has.
