@@ -275,13 +275,13 @@ TEST_F(RingPoolTest, AForeignThreadReapsNoOwnRing) {
   });
 }
 
-// Ends a forked child at last of all of a thread's destructors, if it is made
+// Runs `then` as the last of all of a thread's destructors, if it is made
 // first.
 struct LastOfThread {
   ~LastOfThread() {
-    if (in_child) ExitChild(testing::Test::HasFailure() ? 1 : 0);
+    if (then) then();
   }
-  bool in_child = false;
+  std::function<void()> then;
 };
 thread_local LastOfThread t_last;
 
@@ -301,7 +301,7 @@ TEST_F(RingPoolTest, AForkedChildLeavesThemAlone) {
   for (int i = 0; i < 50; ++i) {
     int status = 0;
     forker.Do([&] {
-      t_last.in_child = false;
+      t_last.then = nullptr;
       EXPECT_NE(nullptr, pool_->Own());
       ChildProcess child([&](const ChildProcess::Parent&) {
         {
@@ -310,7 +310,7 @@ TEST_F(RingPoolTest, AForkedChildLeavesThemAlone) {
         }
         RingPool* const parents = pool_.release();
         if (i % 2 == 0) delete parents;
-        t_last.in_child = true;
+        t_last.then = [] { ExitChild(testing::Test::HasFailure() ? 1 : 0); };
         std::exit(1);
         return false;
       });
@@ -395,6 +395,26 @@ TEST_F(OwnRingTest, ManyRequestsAtOnce) {
         static_cast<int64_t>(16 * kBlock),
         std::count(memory[i].data(), memory[i].data() + 16 * kBlock, 'i'));
   }
+}
+
+// A thread's ring ends before destructors that may still have to read.
+TEST_F(OwnRingTest, AThreadThatEndsMayStillRead) {
+  Thread reader;
+  bool read = false;
+  const size_t before = OpenRings();
+  reader.Do([&] {
+    t_last.then = [&] {
+      EXPECT_EQ(before, OpenRings());
+      const auto dio = SubmitReads(8, Waiter::kSubmitter);
+      ExpectRead(dio.get(), 8);
+      EXPECT_EQ(before, OpenRings());
+      read = true;
+    };
+    ExpectRead(SubmitReads(8, Waiter::kSubmitter).get(), 8);
+    EXPECT_EQ(before + 1, OpenRings());
+  });
+  reader.End();
+  EXPECT_TRUE(read);
 }
 
 // Against the rule; it takes until the submitter looks.
