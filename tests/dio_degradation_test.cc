@@ -190,6 +190,7 @@ TEST_F(Degradation, WhatMayNotBeLockedIsUsedWithoutRegistration) {
       }
       // The arena from its first byte on, MiB by MiB.
       std::vector<AlignedBuffer> memory;
+      memory.reserve(8);
       for (int i = 0; i < 8; ++i) memory.push_back(BufferPool::Get(kMebiByte));
       for (AlignedBuffer& piece : memory) {
         const uint64_t before = device->stats().fixed_buffer_ios;
@@ -220,6 +221,7 @@ TEST_F(Degradation, EveryRingUsesTheRegisteredBuffers) {
           lines_.empty() ? 32 : RegisteredMebiBytes(lines_.front());
       // The last MiB of it.
       std::vector<AlignedBuffer> memory;
+      memory.reserve(static_cast<size_t>(registered));
       for (int i = 0; i < registered; ++i) {
         memory.push_back(BufferPool::Get(kMebiByte));
       }

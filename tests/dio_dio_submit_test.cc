@@ -210,7 +210,8 @@ TEST_P(DioSubmitTest, ZeroLengthAsksNobody) {
 TEST_P(DioSubmitTest, OffsetsAndLengthsNoFileCanHave) {
   for (const IoDirection direction :
        {IoDirection::kRead, IoDirection::kWrite}) {
-    const auto error = [&](uint64_t offset, std::vector<iovec> segments) {
+    const auto error = [&](uint64_t offset,
+                           const std::vector<iovec>& segments) {
       return Move(direction, offset, segments, UINT64_MAX).error();
     };
     EXPECT_EQ(EINVAL, error(UINT64_MAX - 4095, {{memory_.data(), 4096}}));

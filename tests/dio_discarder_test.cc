@@ -17,6 +17,7 @@
 namespace diofs {
 namespace {
 
+constexpr uint64_t kAnHourMs = 3600 * 1000;
 constexpr uint64_t kMiB = 1 << 20;
 
 class DiscarderTest : public testing::Test {
@@ -52,7 +53,7 @@ class DiscarderTest : public testing::Test {
 TEST_F(DiscarderTest, NeighboursBecomeOneDiscard) {
   // Nothing is large enough to go at once.
   options_.gather_bytes = 64 * kMiB;
-  options_.gather_ms = 3600 * 1000;
+  options_.gather_ms = kAnHourMs;
   const auto discarder = Make();
   for (const uint64_t i : {3, 1, 5, 2, 4}) discarder->Add({i * kMiB, kMiB});
   discarder->Add({40 * kMiB, 4096});
@@ -72,7 +73,7 @@ TEST_F(DiscarderTest, NeighboursBecomeOneDiscard) {
 }
 
 TEST_F(DiscarderTest, ALargeRangeGoesAtOnceAndInPieces) {
-  options_.gather_ms = 3600 * 1000;
+  options_.gather_ms = kAnHourMs;
   options_.piece_bytes = 2 * kMiB;
   const auto discarder = Make();
   discarder->Add({0, 5 * kMiB});
@@ -89,7 +90,7 @@ TEST_F(DiscarderTest, ALargeRangeGoesAtOnceAndInPieces) {
 // The default: a MiB goes at once, and less waits until neighbours have made it
 // one.
 TEST_F(DiscarderTest, LessThanAMiBWaitsForNeighbours) {
-  options_.gather_ms = 3600 * 1000;
+  options_.gather_ms = kAnHourMs;
   const auto discarder = Make();
   discarder->Add({8 * kMiB, kMiB / 2});
   discarder->Add({8 * kMiB + kMiB / 2 + 4096, kMiB / 2 - 4096});
@@ -118,7 +119,7 @@ TEST_F(DiscarderTest, SmallRangesGoInTheEnd) {
 
 TEST_F(DiscarderTest, WhatIsTakenBackIsNotDiscarded) {
   options_.gather_bytes = 64 * kMiB;
-  options_.gather_ms = 3600 * 1000;
+  options_.gather_ms = kAnHourMs;
   const auto discarder = Make();
   discarder->Add({kMiB, kMiB});
   discarder->Add({8 * kMiB, kMiB});
@@ -195,7 +196,7 @@ TEST_F(DiscarderTest, ADeviceWithoutDiscardIsLeftAlone) {
 
 TEST_F(DiscarderTest, TheDestructorDropsWhatIsWaiting) {
   options_.gather_bytes = 64 * kMiB;
-  options_.gather_ms = 3600 * 1000;
+  options_.gather_ms = kAnHourMs;
   auto discarder = Make();
   discarder->Add({0, kMiB});
   discarder.reset();

@@ -147,7 +147,7 @@ Result ReadGibibyte(PollDevice* device) {
   IoRequest io(IoDirection::kRead, file, 0, page.data(), kBlock,
                blocks * kBlock);
   io.segments.assign(blocks, iovec{page.data(), kBlock});
-  const Result result = RunIo(device, &io);
+  Result result = RunIo(device, &io);
   EXPECT_EQ(result.ok() ? blocks * kBlock : 0, result.bytes());
   return result;
 }

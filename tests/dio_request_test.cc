@@ -209,6 +209,7 @@ TEST(RequestReferences, BiosEndOnManyThreadsWhileTheWalkGoesOn) {
   std::atomic<bool> stop{false};
   std::atomic<int> error{0};
   std::vector<std::thread> enders;
+  enders.reserve(2);
   for (int t = 0; t < 2; ++t) {
     enders.emplace_back([&] {
       while (!stop) {

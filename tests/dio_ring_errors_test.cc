@@ -141,7 +141,8 @@ constexpr uint64_t kImageBytes = 16 << 20;
 
 class RingErrors : public testing::Test {
  protected:
-  RingErrors() : path_(dir_.File("image")), memory_(BufferPool::Get(1 << 20)) {
+  RingErrors()
+      : path_(dir_.File("image")), memory_(FilledBuffer(1 << 20, 'm')) {
     EXPECT_TRUE(CreateImageFile(path_, kImageBytes, false).ok());
   }
   ~RingErrors() override { g_faults = Faults(); }

@@ -21,6 +21,7 @@
 #include "dio/open_device.h"
 #include "dio/read_batch.h"
 #include "dio/sync_device.h"
+#include "tests/engine_io.h"
 #include "tests/gauges.h"
 #include "tests/libc_faults.h"
 #include "tests/loop_device.h"
@@ -64,7 +65,7 @@ class SystemErrors : public testing::Test {
   Result Probe(const std::string& path) {
     const int fd = open(path.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
     EXPECT_GE(fd, 0) << path;
-    const Result result = Geometry::Probe(fd, &geometry_);
+    Result result = Geometry::Probe(fd, &geometry_);
     close(fd);
     return result;
   }
@@ -265,7 +266,7 @@ TEST_F(LoopErrors, AnAttributeThatIsNoNumber) {
 
 TEST_F(SystemErrors, AFlushThatIsInterruptedGoesOn) {
   const auto device = OpenSync(path_);
-  AlignedBuffer memory = BufferPool::Get(4096);
+  const AlignedBuffer memory = FilledBuffer(4096, 'm');
   ASSERT_TRUE(device->Write(0, memory.data(), 4096, 0).ok());
   const FailCall fault("fdatasync", EINTR, 1, 2);
   const Result result = device->Flush();
@@ -276,7 +277,7 @@ TEST_F(SystemErrors, AFlushThatIsInterruptedGoesOn) {
 // What was in the cache may be lost, so no later flush makes up for it.
 TEST_F(SystemErrors, AFlushThatFailedStaysFailed) {
   const auto device = OpenSync(path_);
-  AlignedBuffer memory = BufferPool::Get(4096);
+  const AlignedBuffer memory = FilledBuffer(4096, 'm');
   ASSERT_TRUE(device->Write(0, memory.data(), 4096, 0).ok());
   const FailCall fault("fdatasync", ENOSPC);
   EXPECT_EQ(ENOSPC, device->Flush().error());
@@ -320,7 +321,7 @@ TEST(BounceErrors, WithoutBuffersOnlyUnalignedReadsFail) {
   ReadBatch::File file;
   file.device = &device;
   file.mapper = &mapper;
-  file.file_size = 16 * 4096;
+  file.file_size = uint64_t{16} * 4096;
   AlignedBuffer memory = BufferPool::Get(16384);
   std::memset(memory.data(), 'x', memory.size());
   ReadRange ranges[3];

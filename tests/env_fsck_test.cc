@@ -335,7 +335,7 @@ TEST(FsckTest, FlippedBitsAreToldOrHarmless) {
     const bool in_journal = round % 3 != 0;
     // Mostly behind the last frame, now and then among the first ones.
     const uint64_t in_region =
-        rng() % (round % 2 == 0 ? journal.count : 2 * 4096);
+        rng() % (round % 2 == 0 ? journal.count : uint64_t{2} * 4096);
     const uint64_t where =
         in_journal ? journal.start + in_region
                    : SuperblockOffset(kDeviceBytes, rng() % 4) + rng() % 4096;
