@@ -17,7 +17,7 @@
 namespace diofs {
 namespace {
 
-constexpr uint64_t kAnHourMs = 3600 * 1000;
+constexpr uint64_t kAnHourMs = 3'600'000;
 constexpr uint64_t kMiB = 1 << 20;
 
 class DiscarderTest : public testing::Test {
