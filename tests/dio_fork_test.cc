@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "dio/annotate.h"
 #include "dio/read_batch.h"
 #include "tests/child_process.h"
 #include "tests/engine_device.h"
@@ -24,6 +25,22 @@ constexpr uint64_t kBlock = 4096;
 constexpr uint64_t kBlocks = 16;
 constexpr uint64_t kBytes = kBlocks * kBlock;
 constexpr uint64_t kDeviceBytes = 64 * kBlock;
+
+// All of them; but not a pool of threads under AddressSanitizer, whose
+// allocator is not readied for a fork: a thread that just starts holds one of
+// its locks, and the child, in which there is no such thread, waits for it for
+// ever.
+std::vector<EngineParam> EnginesToFork() {
+  std::vector<EngineParam> engines = AllEngines();
+#if defined(DIOFS_ANNOTATE_ASAN)
+  engines.erase(std::remove_if(engines.begin(), engines.end(),
+                               [](const EngineParam& engine) {
+                                 return engine.kind == EngineKind::kThreads;
+                               }),
+                engines.end());
+#endif
+  return engines;
+}
 
 class Forks : public testing::TestWithParam<EngineParam> {
  protected:
@@ -80,7 +97,7 @@ class Forks : public testing::TestWithParam<EngineParam> {
   const TestMapper mapper_;
 };
 
-INSTANTIATE_TEST_SUITE_P(All, Forks, testing::ValuesIn(AllEngines()),
+INSTANTIATE_TEST_SUITE_P(All, Forks, testing::ValuesIn(EnginesToFork()),
                          EngineTestName);
 
 // Of three requests one has been waited for, one is in flight, and one has not
