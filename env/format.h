@@ -44,6 +44,14 @@ inline constexpr uint64_t kJournalOffset = 2 << 20;
 
 inline constexpr uint64_t kMinVolumeBytes = 16 << 20;
 
+inline constexpr uint32_t kLogFrameMagic = 0x5246'4c44;  // DLFR
+inline constexpr uint32_t kLogFrameHeaderBytes = 40;
+// Frames of a log begin at multiples of it.
+inline constexpr uint32_t kLogFrameAlignBytes = 8;
+inline constexpr uint32_t kMaxLogPayload = 1 << 20;
+// Sizes of logs, and positions in their streams, stay below.
+inline constexpr uint64_t kMaxLogBytes = uint64_t{1} << 62;
+
 // Sequences and log sequence numbers stay below.
 inline constexpr uint64_t kMaxSequence = uint64_t{1} << 62;
 
