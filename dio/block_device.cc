@@ -200,18 +200,20 @@ void BlockDevice::ReadAround(Bio* bio, std::vector<BadRange>* bad) {
 
 Result BlockDevice::Read(uint64_t offset, void* memory, size_t bytes,
                          IoClass io_class) {
-  return Transfer(IoDirection::kRead, offset, memory, bytes, io_class);
+  return Transfer(IoDirection::kRead, offset, memory, bytes, io_class,
+                  Durability::kNone);
 }
 
 Result BlockDevice::Write(uint64_t offset, const void* memory, size_t bytes,
-                          IoClass io_class) {
+                          IoClass io_class, Durability durability) {
   // iovec is not const-correct; a write only reads the memory.
   return Transfer(IoDirection::kWrite, offset, const_cast<void*>(memory), bytes,
-                  io_class);
+                  io_class, durability);
 }
 
 Result BlockDevice::Transfer(IoDirection direction, uint64_t offset,
-                             void* memory, size_t bytes, IoClass io_class) {
+                             void* memory, size_t bytes, IoClass io_class,
+                             Durability durability) {
   const std::string what = direction == IoDirection::kRead ? "read" : "write";
   const auto fail = [&](const Result& result) {
     return Result::Error(result.error(), result.context() + ": " + what +
@@ -234,6 +236,7 @@ Result BlockDevice::Transfer(IoDirection direction, uint64_t offset,
   request.file_size = geometry_.device_bytes;
   request.mapper = &identity;
   request.block_bytes = geometry_.logical_block_bytes;
+  request.durability = durability;
   Dio dio(this);
   {
     Plug plug(this);

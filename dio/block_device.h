@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "dio/bio.h"
+#include "dio/dio.h"
 #include "dio/flush_epoch.h"
 #include "dio/fork_guard.h"
 #include "dio/geometry.h"
@@ -66,7 +67,7 @@ class BlockDevice {
   // One contiguous transfer of aligned memory, for metadata; waits.
   Result Read(uint64_t offset, void* memory, size_t bytes, IoClass io_class);
   Result Write(uint64_t offset, const void* memory, size_t bytes,
-               IoClass io_class);
+               IoClass io_class, Durability durability = Durability::kNone);
 
   // Makes every write that completed before the call durable. Concurrent calls
   // share one flush of the device; nothing written since the last one costs
@@ -121,7 +122,7 @@ class BlockDevice {
   int64_t MoveRest(Bio* bio, int64_t result);
   static void PassOn(Bio* bio, int64_t result);
   Result Transfer(IoDirection direction, uint64_t offset, void* memory,
-                  size_t bytes, IoClass io_class);
+                  size_t bytes, IoClass io_class, Durability durability);
 
   const std::string name_;
   const Geometry geometry_;

@@ -20,6 +20,23 @@ enum class FileKind : uint8_t {
 };
 inline constexpr uint8_t kFileKinds = 6;
 
+// How a file's content lies in its blocks. Fixed when the file is made and
+// stored in its inode. Values are on disk.
+enum class FileLayout : uint8_t {
+  kPlain = 0,  // as it is; its size is in the journal
+  kLog = 1,    // as a stream of frames, which tell its size
+};
+inline constexpr uint8_t kFileLayouts = 2;
+
+// What grows by small pieces that are to be durable, or at least not lost, one
+// by one.
+inline constexpr FileLayout LayoutOf(FileKind kind) {
+  return kind == FileKind::kWal || kind == FileKind::kManifest ||
+                 kind == FileKind::kInfoLog
+             ? FileLayout::kLog
+             : FileLayout::kPlain;
+}
+
 // Accounting classes: the file kinds, and what belongs to no file.
 inline constexpr IoClass kIoClassSuperblock = kFileKinds;
 inline constexpr IoClass kIoClassJournal = kFileKinds + 1;

@@ -7,6 +7,7 @@
 #include "dio/align.h"
 #include "env/file_writer.h"
 #include "env/format.h"
+#include "env/log_reader.h"
 #include "env/volume.h"
 
 namespace diofs {
@@ -37,6 +38,15 @@ Result FileReader::Submit(ReadRange* ranges, size_t count, bool async,
   }
   Inode::View view;
   if (Result r = Prepare(end, &view); !r.ok()) return r;
+  if (file_->inode()->log != nullptr) {
+    // Frames are checked before a byte of them counts, so nothing of the
+    // caller's memory can be read into ahead.
+    for (size_t i = 0; i < count; ++i) {
+      ranges[i].result = ReadLog(*file_, ranges[i].offset, ranges[i].length,
+                                 ranges[i].memory, ioprio);
+    }
+    return Result::Ok();
+  }
   // Of what was appended meanwhile nobody has promised anything; and without a
   // writer, bytes that never reached the device are lost.
   const uint64_t size = std::min(view.visible_bytes, view.written_bytes);

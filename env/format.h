@@ -9,7 +9,7 @@
 namespace diofs {
 
 // Raised by every change of the format until 1.0; other versions are refused.
-inline constexpr uint32_t kFormatVersion = 1;
+inline constexpr uint32_t kFormatVersion = 2;
 
 // The unit of allocation and of every write, on any device.
 inline constexpr uint32_t kBlockBytes = 4096;

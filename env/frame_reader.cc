@@ -123,7 +123,7 @@ Result FrameReader::Next(Frame* frame, bool* found) {
   return Result::Ok();
 }
 
-Result FrameReader::FindProof(Frame* frame, bool* found) {
+Result FrameReader::FindProof(Proof proof, Frame* frame, bool* found) {
   *found = false;
   const uint64_t missing = position_.sequence;
   uint64_t claimed_bytes = 0;
@@ -133,8 +133,9 @@ Result FrameReader::FindProof(Frame* frame, bool* found) {
     frame->offset = offset;
     Result result = ReadHeader(offset, &frame->header, &problem);
     if (!result.ok()) return result;
-    if (problem != nullptr || frame->header.sequence < missing ||
-        frame->header.durable_sequence < missing) {
+    if (problem != nullptr || frame->header.sequence <= missing ||
+        (proof == Proof::kDurable &&
+         frame->header.durable_sequence < missing)) {
       continue;
     }
     // Frames follow each other, so their lengths add up to a region at most.

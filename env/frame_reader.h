@@ -38,9 +38,13 @@ class FrameReader {
   // whole frame of this chain that contradicts the ones before.
   Result Next(Frame* frame, bool* found);
 
-  // Looks, from position() to the end of the region, for a whole frame written
-  // after the one missing at position() had been made durable.
-  Result FindProof(Frame* frame, bool* found);
+  // What it takes to prove that the frame missing at position() was there.
+  enum class Proof : uint8_t {
+    kDurable,  // a frame that names it durable
+    kWritten,  // any later one
+  };
+  // Looks for it, from position() to the end of the region.
+  Result FindProof(Proof proof, Frame* frame, bool* found);
 
   const Position& position() const { return position_; }
   const std::string& end_reason() const { return end_reason_; }

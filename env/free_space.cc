@@ -15,6 +15,10 @@ constexpr uint64_t kMaxReserveBlocks = 16384;
 // What one allocation takes from the reserve at most, beyond its need: 1 MiB.
 constexpr uint64_t kReservePieceBlocks = 256;
 
+// A small file of any other kind may be CURRENT or a temporary that becomes it;
+// a large one may not live on what is kept for those.
+constexpr uint64_t kVitalFileBlocks = 256;
+
 uint64_t Blocks(const std::vector<Extent>& extents) {
   uint64_t blocks = 0;
   for (const Extent& extent : extents) blocks += extent.count;
@@ -22,6 +26,23 @@ uint64_t Blocks(const std::vector<Extent>& extents) {
 }
 
 }  // namespace
+
+SpacePriority PriorityOf(FileKind kind, uint64_t blocks) {
+  switch (kind) {
+    case FileKind::kWal:
+      return SpacePriority::kLog;
+    case FileKind::kManifest:
+      return SpacePriority::kVital;
+    case FileKind::kOther:
+      return blocks <= kVitalFileBlocks ? SpacePriority::kVital
+                                        : SpacePriority::kBulk;
+    case FileKind::kSst:
+    case FileKind::kBlob:
+    case FileKind::kInfoLog:
+      break;
+  }
+  return SpacePriority::kBulk;
+}
 
 Result FreeSpace::Init(uint64_t total_blocks,
                        const std::vector<Extent>& metadata) {

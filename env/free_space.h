@@ -7,6 +7,7 @@
 
 #include "dio/result.h"
 #include "env/extent_allocator.h"
+#include "env/file_kind.h"
 #include "env/journal.h"
 
 namespace diofs {
@@ -18,6 +19,9 @@ enum class SpacePriority : uint8_t {
   kLog,    // half: WAL
   kVital,  // all: MANIFEST, CURRENT and small files like it
 };
+
+// Of a file that is to have so many blocks.
+SpacePriority PriorityOf(FileKind kind, uint64_t blocks);
 
 // The volume's free blocks, those that will be free once the journal says so
 // for good, and the reserve that keeps a full volume able to recover. Owned by

@@ -11,6 +11,7 @@
 #include "dio/buffer_pool.h"
 #include "env/file_kind.h"
 #include "env/journal.h"
+#include "env/log_scan.h"
 #include "env/metadata_op.h"
 #include "env/namespace.h"
 #include "env/superblock.h"
@@ -57,6 +58,7 @@ class Checker {
   void WalkTree();
   void CheckInode(const Inode& inode);
   void CheckFile(const Inode& inode, uint64_t names);
+  void CheckLog(const Inode& inode, const std::string& owner);
   void CheckOverlaps();
   std::string Owner(uint64_t ino) const;
 
@@ -169,11 +171,6 @@ Result Checker::ReplayJournal(bool* usable) {
   if (!result.ok() && result.error() != EUCLEAN) return result;
   if (!result.ok()) Problem("journal: " + result.context());
   if (!recovery.corruption.empty()) Problem("journal: " + recovery.corruption);
-  if (recovery.dropped_frames > 0) {
-    report_->notes.push_back(
-        "journal: " + std::to_string(recovery.dropped_frames) +
-        " frames at the end are void, for they were never made durable");
-  }
   return Result::Ok();
 }
 
@@ -249,11 +246,23 @@ void Checker::CheckFile(const Inode& inode, uint64_t names) {
     blocks += extent.count;
     ++report_->extents;
   }
+  if (inode.log != nullptr) return CheckLog(inode, owner);
   // Rounded down, for blocks * kBlockBytes might not fit.
   if (inode.visible_bytes > 0 &&
       (inode.visible_bytes - 1) / kBlockBytes >= blocks) {
     Problem(owner + ": " + std::to_string(inode.visible_bytes) +
             " bytes long with " + std::to_string(blocks) + " blocks allocated");
+  }
+}
+
+// Every frame of it, from the first one on.
+void Checker::CheckLog(const Inode& inode, const std::string& owner) {
+  LogScan scan;
+  const Result result = ScanLog(device_, inode, /*from_start=*/true, &scan);
+  if (!result.ok()) {
+    Problem(owner + ": log cannot be read: " + result.ToString());
+  } else if (!scan.damage.empty()) {
+    Problem(owner + ": " + scan.damage);
   }
 }
 

@@ -11,6 +11,7 @@
 
 #include "env/extent_map.h"
 #include "env/file_kind.h"
+#include "env/log_state.h"
 
 namespace diofs {
 
@@ -24,12 +25,22 @@ class FileWriter;
 //   written_bytes    what has reached the device; the rest is in the writer
 //   journaled_bytes  what a mount after a crash would find
 struct Inode {
-  Inode(uint64_t number, bool directory, FileKind file_kind)
-      : ino(number), is_directory(directory), kind(file_kind) {}
+  Inode(uint64_t number, bool directory, FileKind file_kind,
+        FileLayout file_layout = FileLayout::kPlain)
+      : ino(number),
+        is_directory(directory),
+        kind(file_kind),
+        layout(file_layout),
+        log(file_layout == FileLayout::kLog ? std::make_unique<LogState>()
+                                            : nullptr) {}
 
   const uint64_t ino;
   const bool is_directory;
   const FileKind kind;
+  const FileLayout layout;
+  // Of a log, else null. Its blocks hold the stream, and its sizes are not in
+  // the journal: journaled_bytes is 0.
+  const std::unique_ptr<LogState> log;
 
   // Guarded by the namespace lock.
   uint32_t link_count = 0;
@@ -50,6 +61,8 @@ struct Inode {
   std::atomic<uint64_t> mtime_us{0};
   std::atomic<uint64_t> visible_bytes{0};
   std::atomic<uint64_t> written_bytes{0};
+  // Of the last operation that gave the file a name; 0: before this mount.
+  std::atomic<uint64_t> named_lsn{0};
 
   // What a reader works with: a map and sizes of one moment, such that every
   // block below `written` has been written.

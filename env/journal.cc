@@ -43,16 +43,36 @@ Result Journal::Commit(Lsn lsn, CommitLevel level) {
     return Result::Error(EINVAL, "journal: commit of what was never appended");
   }
   const bool durable = level == CommitLevel::kDurable;
+  if (durable) durable_wanted_lsn_ = std::max(durable_wanted_lsn_, lsn);
   while (true) {
     if (!error_.ok()) return error_;
-    if ((durable ? durable_lsn_ : written_lsn_) >= lsn) return Result::Ok();
-    if (durable) durable_wanted_lsn_ = std::max(durable_wanted_lsn_, lsn);
-    if (leading_) {
+    if ((durable ? durable_.lsn : written_lsn_) >= lsn) return Result::Ok();
+    if (written_lsn_ >= lsn) {
+      FlushWritten(&lock);
+    } else if (leading_) {
       committed_cv_.Wait(&lock);
     } else {
       Lead(&lock, /*switch_region=*/false);
     }
   }
+}
+
+// Those who wait for the same frame share one flush: the device sees to that.
+void Journal::FlushWritten(std::unique_lock<std::mutex>* lock) {
+  const Mark mark = {written_lsn_, state_.sequence - 1};
+  lock->unlock();
+  Result result = device_->Flush();
+  lock->lock();
+  if (result.ok()) {
+    NoteDurable(mark);
+  } else if (error_.ok()) {
+    error_ = std::move(result).With("journal");
+  }
+}
+
+void Journal::NoteDurable(const Mark& mark) {
+  durable_.lsn = std::max(durable_.lsn, mark.lsn);
+  durable_.sequence = std::max(durable_.sequence, mark.sequence);
 }
 
 Result Journal::SwitchRegion() {
@@ -69,14 +89,16 @@ void Journal::Lead(std::unique_lock<std::mutex>* lock, bool switch_region) {
   batch.operations.swap(pending_);
   batch.first_lsn = written_lsn_ + 1;
   batch.last_lsn = tail_lsn_;
-  batch.barrier = durable_wanted_lsn_ > durable_lsn_;
+  batch.durable_sequence = durable_.sequence;
+  batch.through = write_through_ && durable_wanted_lsn_ > written_lsn_ &&
+                  durable_.sequence == state_.sequence - 1;
   State state = state_;
   lock->unlock();
   Result result = CarryOut(switch_region, &batch, &state);
   lock->lock();
   if (result.ok()) {
     written_lsn_ = batch.last_lsn;
-    if (batch.barrier) durable_lsn_ = batch.last_lsn;
+    if (batch.durable) NoteDurable({batch.last_lsn, state.sequence - 1});
   } else {
     error_ = std::move(result).With("journal");
   }
@@ -90,19 +112,13 @@ Result Journal::CarryOut(bool switch_region, Batch* batch, State* state) {
     return Result::Error(EIO, "written to before it was recovered");
   }
   if (switch_region || MustSwitch(*batch, *state)) return Switch(batch, state);
-  return WriteBatch(*batch, state);
-}
-
-// Whether a frame has to be written: one without operations is a barrier for
-// the frames before it.
-bool Journal::HasWork(const Batch& batch, const State& state) const {
-  return !batch.operations.empty() || (batch.barrier && state.unbarriered);
+  return WriteBatch(batch, state);
 }
 
 // A region is left when it is half used, for recovery reads all of it; one that
 // starts with a large snapshot is at least given a quarter for frames.
 bool Journal::MustSwitch(const Batch& batch, const State& state) const {
-  if (!HasWork(batch, state)) return false;
+  if (batch.operations.empty()) return false;
   const uint64_t limit =
       std::max(layout_.region_bytes / 2,
                state.header.deltas_offset() + layout_.region_bytes / 4);
@@ -111,30 +127,20 @@ bool Journal::MustSwitch(const Batch& batch, const State& state) const {
              layout_.region_bytes - state.write_offset;
 }
 
-Result Journal::WriteBatch(const Batch& batch, State* state) {
-  if (batch.barrier) {
-    Result result = device_->Flush();
-    if (!result.ok()) return result;
-    state->durable_sequence = state->sequence - 1;
-  }
-  if (HasWork(batch, *state)) {
-    FrameHeader header;
-    header.flags = batch.barrier ? FrameHeader::kBarrier : 0;
-    header.first_lsn = batch.first_lsn;
-    header.last_lsn = batch.last_lsn;
-    Result result = WriteFrame(header, batch.operations, state);
-    if (!result.ok()) return result;
-    state->unbarriered = !batch.barrier;
-  }
-  if (!batch.barrier) return Result::Ok();
-  Result result = device_->Flush();
-  if (!result.ok()) return result;
-  state->durable_sequence = state->sequence - 1;
-  return Result::Ok();
+Result Journal::WriteBatch(Batch* batch, State* state) {
+  if (batch->operations.empty()) return Result::Ok();
+  FrameHeader header;
+  header.first_lsn = batch->first_lsn;
+  header.last_lsn = batch->last_lsn;
+  header.durable_sequence = batch->durable_sequence;
+  batch->durable = batch->through;
+  return WriteFrame(header, batch->operations,
+                    batch->through ? Durability::kFua : Durability::kNone,
+                    state);
 }
 
 Result Journal::WriteFrame(FrameHeader header, std::string_view payload,
-                           State* state) {
+                           Durability durability, State* state) {
   const std::string name = "frame " + std::to_string(state->sequence);
   const uint64_t frame_bytes = FrameBytes(payload.size());
   if (frame_bytes > layout_.region_bytes - state->write_offset ||
@@ -145,12 +151,11 @@ Result Journal::WriteFrame(FrameHeader header, std::string_view payload,
   if (!buffer) return Result::Error(ENOMEM, name);
   header.nonce = state->header.nonce;
   header.sequence = state->sequence;
-  header.durable_sequence = state->durable_sequence;
   header.chain = state->chain;
   header.EncodeFrame(payload, buffer.data());
   Result result =
       device_->Write(layout_.region_offset[state->region] + state->write_offset,
-                     buffer.data(), frame_bytes, kIoClassJournal);
+                     buffer.data(), frame_bytes, kIoClassJournal, durability);
   if (!result.ok()) return std::move(result).With(name);
   state->write_offset += frame_bytes;
   state->chain = header.crc;
@@ -171,7 +176,7 @@ Result Journal::Switch(Batch* batch, State* state) {
   Result result = WriteRegion(1 - state->region, std::move(chunks), lsn, state);
   if (!result.ok()) return result;
   batch->last_lsn = lsn;
-  batch->barrier = true;
+  batch->durable = true;
   // Should the new header get lost one day, the old region must not pass for
   // the live one. No flush: the next one, at the latest before this block is
   // written again, covers it, and until then the higher sequence decides.
@@ -211,23 +216,21 @@ Result Journal::WriteRegion(uint32_t region, std::vector<std::string> snapshot,
   next.chain = FirstChain(header.nonce);
   FrameHeader frame;
   frame.last_lsn = lsn;
+  frame.durable_sequence = state->sequence - 1;
   for (size_t i = 0; i < snapshot.size(); ++i) {
     const bool last = i + 1 == snapshot.size();
     frame.flags =
         FrameHeader::kSnapshot | (last ? FrameHeader::kSnapshotEnd : 0);
-    result = WriteFrame(frame, snapshot[i], &next);
+    result = WriteFrame(frame, snapshot[i], Durability::kNone, &next);
     if (!result.ok()) return result;
   }
-  // The first flush covers the snapshot and the data it names; the header that
-  // follows makes it count.
+  // The header makes the snapshot count, so that comes after it.
   result = device_->Flush();
   if (!result.ok()) return result;
   result = WriteBlock(layout_.region_offset[region], header.Encode());
   if (!result.ok()) return result;
   result = device_->Flush();
   if (!result.ok()) return result;
-  next.durable_sequence = next.sequence - 1;
-  next.unbarriered = false;
   next.must_switch = false;
   *state = next;
   return Result::Ok();
@@ -247,7 +250,17 @@ Lsn Journal::tail_lsn() const {
 
 Lsn Journal::durable_lsn() const {
   std::lock_guard<std::mutex> lock(mutex_);
-  return durable_lsn_;
+  return durable_.lsn;
+}
+
+Journal::Mark Journal::written() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return {written_lsn_, state_.sequence - 1};
+}
+
+void Journal::NoteFlushed(const Mark& mark) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  NoteDurable(mark);
 }
 
 uint64_t Journal::next_sequence() const {

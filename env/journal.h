@@ -36,11 +36,10 @@ enum class CommitLevel : uint8_t {
 //
 // One frame is in flight at a time. Whoever needs a commit and finds none under
 // way leads: it takes all that has gathered, writes it as one frame and wakes
-// those it carried. A durable commit is flush, frame with the barrier flag,
-// flush: the first makes the data stable that its operations (and all earlier
-// frames) name, the second the frame itself. After a power cut recovery stops
-// at the last barrier frame; after the death of the process alone every whole
-// frame counts.
+// those it carried. A frame counts as soon as it is whole, so nothing is
+// appended before the data that it names are stable. A durable commit writes
+// the frame through, or shares a flush that begins when it is written; any
+// other flush of the device does as well (NoteFlushed).
 class Journal {
  public:
   struct Layout {
@@ -64,8 +63,8 @@ class Journal {
   Result Format(const std::vector<std::string>& snapshot);
 
   struct RecoveryInput {
-    // The boot that wrote the volume is this one: frames without a barrier
-    // behind them count too.
+    // The boot that wrote the volume is this one: no power was lost, and a
+    // frame was only ever written behind one that had been.
     bool same_boot = false;
     // A clean unmount said where the journal ends; 0 after a crash.
     uint64_t clean_sequence = 0;
@@ -76,8 +75,6 @@ class Journal {
     uint64_t snapshot_frames = 0;
     uint64_t delta_frames = 0;
     uint64_t operations = 0;
-    // Whole frames a power cut made void: no barrier followed them.
-    uint64_t dropped_frames = 0;
     uint64_t region_used_bytes = 0;
     // Why the journal must not be written: what proves corruption. Empty when
     // all is well; a torn tail is no corruption.
@@ -91,8 +88,13 @@ class Journal {
 
   void SetSnapshotSource(SnapshotFn source) { snapshot_ = std::move(source); }
 
+  // Make frames that must be durable leave as writes through, where nothing
+  // else waits for a flush. Before the first commit.
+  void SetWriteThrough(bool through) { write_through_ = through; }
+
   // Adds one transaction (whole encoded operations); it reaches the device in
-  // one frame. Returns its number.
+  // one frame. Returns its number. Data of plain files that it names are
+  // durable already.
   Lsn Append(std::string_view operations);
   // Called by the snapshot source: forgets what is pending, for the snapshot
   // contains it. Returns the last number given.
@@ -102,6 +104,14 @@ class Journal {
   // error is kept and returned to every later caller. Not to be called with the
   // namespace lock held: the caller may come to lead, and to take a snapshot.
   Result Commit(Lsn lsn, CommitLevel level);
+  // A flush of the device that somebody else had reason for makes the frames
+  // before it durable: ask what is written, flush, and tell.
+  struct Mark {
+    Lsn lsn = 0;
+    uint64_t sequence = 0;
+  };
+  Mark written() const;
+  void NoteFlushed(const Mark& mark);
   // Writes a snapshot into the other region and goes on there.
   Result SwitchRegion();
 
@@ -122,10 +132,7 @@ class Journal {
     RegionHeader header;        // of that region; nonce 0 before Recover
     uint64_t write_offset = 0;  // of the next frame, in the region
     uint64_t sequence = 1;      // of the next frame
-    uint64_t durable_sequence = 0;
-    uint32_t chain = 0;  // checksum of the frame before
-    // Frames were written since the last one with the barrier flag.
-    bool unbarriered = false;
+    uint32_t chain = 0;         // checksum of the frame before
     // What lies behind the last frame may be left from before a crash.
     bool must_switch = false;
     uint64_t frames_written = 0;
@@ -135,7 +142,11 @@ class Journal {
     std::string operations;
     Lsn first_lsn = 1;
     Lsn last_lsn = 0;
-    bool barrier = false;
+    uint64_t durable_sequence = 0;
+    // The frame leaves as a write through: all before it is durable.
+    bool through = false;
+    // Set where all that was carried is durable.
+    bool durable = false;
   };
   // What recovery found out about the live region before it applies a frame.
   struct Survey;
@@ -143,16 +154,19 @@ class Journal {
   // Carries what is pending to the device as the one leader; `lock` holds
   // mutex_ and is released meanwhile. Keeps the error, if any.
   void Lead(std::unique_lock<std::mutex>* lock, bool switch_region);
+  // Makes durable what is written; `lock` as Lead has it.
+  void FlushWritten(std::unique_lock<std::mutex>* lock);
+  void NoteDurable(const Mark& mark);
   Result CarryOut(bool switch_region, Batch* batch, State* state);
-  Result WriteBatch(const Batch& batch, State* state);
-  Result WriteFrame(FrameHeader header, std::string_view payload, State* state);
+  Result WriteBatch(Batch* batch, State* state);
+  Result WriteFrame(FrameHeader header, std::string_view payload,
+                    Durability durability, State* state);
   // Takes a snapshot and moves to the other region; *batch becomes what the
   // snapshot contains.
   Result Switch(Batch* batch, State* state);
   Result WriteRegion(uint32_t region, std::vector<std::string> snapshot,
                      Lsn lsn, State* state);
   Result WriteBlock(uint64_t offset, std::string_view block);
-  bool HasWork(const Batch& batch, const State& state) const;
   bool MustSwitch(const Batch& batch, const State& state) const;
 
   // Parts of Recover.
@@ -165,6 +179,7 @@ class Journal {
   BlockDevice* const device_;
   const Layout layout_;
   SnapshotFn snapshot_;
+  bool write_through_ = false;
 
   mutable std::mutex mutex_;  // rank: below the namespace lock
   ForkSafeCondition committed_cv_;
@@ -172,7 +187,8 @@ class Journal {
   std::string pending_;  // of written_lsn_ + 1 … tail_lsn_, unless led
   Lsn tail_lsn_ = 0;     // last number given
   Lsn written_lsn_ = 0;  // last number on the device
-  Lsn durable_lsn_ = 0;  // last number known durable
+  // Last number and frame known durable.
+  Mark durable_;
   Lsn durable_wanted_lsn_ = 0;
   bool leading_ = false;
   Result error_;

@@ -13,8 +13,8 @@ static_assert(4 + 4 + 5 * 8 + 4 * 4 == kFrameHeaderBytes);
 static_assert(kFrameCrcOffset + 4 == kFrameHeaderBytes);
 
 bool Plausible(const FrameHeader& header) {
-  constexpr uint32_t kKnown = FrameHeader::kBarrier | FrameHeader::kSnapshot |
-                              FrameHeader::kSnapshotEnd;
+  constexpr uint32_t kKnown =
+      FrameHeader::kSnapshot | FrameHeader::kSnapshotEnd;
   if ((header.flags & ~kKnown) != 0) return false;
   if (!header.snapshot() && (header.flags & FrameHeader::kSnapshotEnd) != 0) {
     return false;

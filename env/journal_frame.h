@@ -13,9 +13,8 @@ namespace diofs {
 // together, or a piece of a snapshot. A plain value.
 struct FrameHeader {
   // In `flags`.
-  static constexpr uint32_t kBarrier = 1;      // all before it was flushed
-  static constexpr uint32_t kSnapshot = 2;     // a piece of the snapshot
-  static constexpr uint32_t kSnapshotEnd = 4;  // and the last one
+  static constexpr uint32_t kSnapshot = 1;     // a piece of the snapshot
+  static constexpr uint32_t kSnapshotEnd = 2;  // and the last one
 
   uint32_t flags = 0;
   uint64_t nonce = 0;  // of the region
@@ -31,7 +30,6 @@ struct FrameHeader {
   uint32_t chain = 0;  // checksum of the frame before
   uint32_t crc = 0;
 
-  bool barrier() const { return (flags & kBarrier) != 0; }
   bool snapshot() const { return (flags & kSnapshot) != 0; }
   // With header and padding.
   uint64_t frame_bytes() const;

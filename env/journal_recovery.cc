@@ -10,11 +10,8 @@
 namespace diofs {
 
 struct Journal::Survey {
-  // Behind the last whole frame, behind the last one known to have been
-  // flushed, and behind the last one that counts.
-  FrameReader::Position end;
-  FrameReader::Position flushed;
-  FrameReader::Position cut;
+  FrameReader::Position snapshot;  // behind the snapshot
+  FrameReader::Position end;       // behind the last whole frame
 };
 
 Result Journal::Recover(const RecoveryInput& input, const ApplyFn& apply,
@@ -30,24 +27,22 @@ Result Journal::Recover(const RecoveryInput& input, const ApplyFn& apply,
   if (!result.ok()) return std::move(result).With("journal");
 
   report->region = state.region;
-  report->region_used_bytes = survey.cut.offset;
+  report->region_used_bytes = survey.end.offset;
   // What survived a power cut is durable; what the same boot wrote may still
   // lie in the device's cache.
   const bool may_be_cached = input.same_boot && input.clean_sequence == 0;
   const FrameReader::Position& durable =
-      may_be_cached ? survey.flushed : survey.cut;
-  state.write_offset = survey.cut.offset;
-  state.sequence = survey.cut.sequence;
-  state.chain = survey.cut.chain;
-  state.durable_sequence = durable.sequence - 1;
-  state.unbarriered = survey.cut.sequence != survey.flushed.sequence;
+      may_be_cached ? survey.snapshot : survey.end;
+  state.write_offset = survey.end.offset;
+  state.sequence = survey.end.sequence;
+  state.chain = survey.end.chain;
   state.must_switch = input.clean_sequence == 0;
 
   std::lock_guard<std::mutex> lock(mutex_);
   state_ = state;
-  tail_lsn_ = survey.cut.last_lsn;
-  written_lsn_ = survey.cut.last_lsn;
-  durable_lsn_ = durable.last_lsn;
+  tail_lsn_ = survey.end.last_lsn;
+  written_lsn_ = survey.end.last_lsn;
+  durable_ = {durable.last_lsn, durable.sequence - 1};
   if (!report->corruption.empty()) {
     error_ = Result::Error(EUCLEAN, "journal: " + report->corruption);
   }
@@ -109,11 +104,9 @@ Result Journal::SurveyRegion(const RecoveryInput& input, const State& state,
     Result result = reader.Next(&frame, &found);
     if (!result.ok()) return result;
     if (!found) break;
-    if (frame.header.snapshot() || frame.header.barrier()) {
-      survey->flushed = reader.position();
-    }
+    if (frame.header.snapshot()) survey->snapshot = reader.position();
   }
-  survey->end = survey->cut = reader.position();
+  survey->end = reader.position();
   const std::string missing = std::to_string(survey->end.sequence) +
                               " at byte " + std::to_string(survey->end.offset) +
                               " of region " + std::to_string(state.region);
@@ -133,17 +126,18 @@ Result Journal::SurveyRegion(const RecoveryInput& input, const State& state,
     }
     return Result::Ok();
   }
-  Result result = reader.FindProof(&frame, &found);
-  if (!result.ok()) return result;
-  if (found) {
-    report->corruption = "frame " + missing + " is missing (" +
-                         reader.end_reason() + "), but frame " +
-                         std::to_string(frame.header.sequence) + " at byte " +
-                         std::to_string(frame.offset) + " names it durable";
-  } else if (!input.same_boot) {
-    survey->cut = survey->flushed;
-    report->dropped_frames = survey->end.sequence - survey->cut.sequence;
-  }
+  Result result =
+      reader.FindProof(input.same_boot ? FrameReader::Proof::kWritten
+                                       : FrameReader::Proof::kDurable,
+                       &frame, &found);
+  if (!result.ok() || !found) return result;
+  report->corruption =
+      "frame " + missing + " is missing (" + reader.end_reason() +
+      "), but frame " + std::to_string(frame.header.sequence) + " at byte " +
+      std::to_string(frame.offset) +
+      (frame.header.durable_sequence >= survey->end.sequence
+           ? " names it durable"
+           : " was written after it, and no power was lost since");
   return Result::Ok();
 }
 
@@ -151,7 +145,7 @@ Result Journal::ApplyFrames(const Survey& survey, const State& state,
                             const ApplyFn& apply, RecoveryReport* report) {
   FrameReader reader(device_, layout_.region_offset[state.region],
                      layout_.region_bytes, state.header);
-  while (reader.position().sequence != survey.cut.sequence) {
+  while (reader.position().sequence != survey.end.sequence) {
     FrameReader::Frame frame;
     bool found = false;
     Result result = reader.Next(&frame, &found);

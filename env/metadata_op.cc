@@ -37,6 +37,7 @@ void EncodeBody(const MetadataOp& op, std::string* out) {
       PutFixed64(out, op.ino);
       if (op.type == OpType::kCreate) {
         PutFixed8(out, static_cast<uint8_t>(op.kind));
+        PutFixed8(out, static_cast<uint8_t>(op.layout));
       }
       PutFixed64(out, op.mtime_us);
       return;
@@ -76,6 +77,20 @@ void EncodeBody(const MetadataOp& op, std::string* out) {
     case OpType::kNextIno:
       PutFixed64(out, op.ino);
       return;
+    case OpType::kSegment:
+      PutFixed64(out, op.ino);
+      PutFixed64(out, op.segment.logical);
+      PutFixed64(out, op.segment.position);
+      PutFixed64(out, op.segment.generation);
+      return;
+    case OpType::kLogEnd:
+      PutFixed64(out, op.ino);
+      PutFixed64(out, op.log_end.logical);
+      PutFixed64(out, op.log_end.position);
+      PutFixed32(out, op.log_end.chain);
+      PutFixed8(out, op.closed ? 1 : 0);
+      PutFixed64(out, op.mtime_us);
+      return;
   }
 }
 
@@ -94,6 +109,8 @@ class BodyDecoder {
   }
   void Name(std::string* name);
   void Kind(FileKind* kind);
+  void Layout(FileLayout* layout);
+  void Flag(bool* flag);
   void Extents(std::vector<Extent>* extents);
   bool DecodeFields(MetadataOp* op);
   void Complain(const char* problem) {
@@ -122,6 +139,18 @@ void BodyDecoder::Kind(FileKind* kind) {
   *kind = static_cast<FileKind>(value);
 }
 
+void BodyDecoder::Layout(FileLayout* layout) {
+  const uint8_t value = reader_.Fixed8();
+  if (value >= kFileLayouts) return Complain("unknown layout of file");
+  *layout = static_cast<FileLayout>(value);
+}
+
+void BodyDecoder::Flag(bool* flag) {
+  const uint8_t value = reader_.Fixed8();
+  if (value > 1) return Complain("neither yes nor no");
+  *flag = value == 1;
+}
+
 void BodyDecoder::Extents(std::vector<Extent>* extents) {
   const uint64_t count = reader_.Fixed32();
   if (!reader_.ok()) return;
@@ -148,7 +177,10 @@ bool BodyDecoder::DecodeFields(MetadataOp* op) {
       Ino(&op->parent);
       Name(&op->name);
       Ino(&op->ino);
-      if (op->type == OpType::kCreate) Kind(&op->kind);
+      if (op->type == OpType::kCreate) {
+        Kind(&op->kind);
+        Layout(&op->layout);
+      }
       op->mtime_us = reader_.Fixed64();
       return true;
     case OpType::kLink:
@@ -186,6 +218,20 @@ bool BodyDecoder::DecodeFields(MetadataOp* op) {
       return true;
     case OpType::kNextIno:
       Ino(&op->ino);
+      return true;
+    case OpType::kSegment:
+      Ino(&op->ino);
+      op->segment.logical = reader_.Fixed64();
+      op->segment.position = reader_.Fixed64();
+      op->segment.generation = reader_.Fixed64();
+      return true;
+    case OpType::kLogEnd:
+      Ino(&op->ino);
+      op->log_end.logical = reader_.Fixed64();
+      op->log_end.position = reader_.Fixed64();
+      op->log_end.chain = reader_.Fixed32();
+      Flag(&op->closed);
+      op->mtime_us = reader_.Fixed64();
       return true;
   }
   return false;
@@ -279,6 +325,13 @@ std::string MetadataOp::ToString() const {
       return out + number + ": " + std::to_string(mtime_us) + " us";
     case OpType::kNextIno:
       return out + number;
+    case OpType::kSegment:
+      return out + number + ": from byte " + std::to_string(segment.logical) +
+             " on at " + std::to_string(segment.position);
+    case OpType::kLogEnd:
+      return out + number + ": " + std::to_string(log_end.logical) +
+             " bytes up to " + std::to_string(log_end.position) +
+             (closed ? ", closed" : "");
   }
   return out;
 }
@@ -307,6 +360,10 @@ const char* OpTypeName(OpType type) {
       return "mtime";
     case OpType::kNextIno:
       return "next_ino";
+    case OpType::kSegment:
+      return "segment";
+    case OpType::kLogEnd:
+      return "log_end";
   }
   return "unknown";
 }

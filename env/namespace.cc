@@ -19,9 +19,11 @@ constexpr uint64_t kNextInoBytes = kOpHeaderBytes + 8;
 constexpr uint64_t kNameBytes = kOpHeaderBytes + 8 + 8 + 2;
 constexpr uint64_t kExtentsOpBytes = kOpHeaderBytes + 8 + 4;
 constexpr uint64_t kExtentBytes = 16;
-// What kCreate has beyond a kLink (kind, mtime), kSize, and a first kExtents.
+// What kCreate has beyond a kLink (kind, layout, mtime), a first kExtents, and
+// kLogEnd, which is longer than kSize.
 constexpr uint64_t kFileBytes =
-    (1 + 8) + (kOpHeaderBytes + 8 + 8 + 8) + kExtentsOpBytes;
+    (1 + 1 + 8) + kExtentsOpBytes + (kOpHeaderBytes + 8 + 8 + 8 + 4 + 1 + 8);
+constexpr uint64_t kSegmentBytes = kOpHeaderBytes + 8 + 8 + 8 + 8;
 // What kMkdir has beyond a kLink (mtime), and kMtime.
 constexpr uint64_t kDirectoryBytes = 8 + (kOpHeaderBytes + 8 + 8);
 
@@ -77,6 +79,10 @@ Result Namespace::Apply(const MetadataOp& op, Effects* effects) {
     }
     case OpType::kNextIno:
       return ApplyNextIno(op);
+    case OpType::kSegment:
+      return ApplySegment(op);
+    case OpType::kLogEnd:
+      return ApplyLogEnd(op);
   }
   return Misfit(op, "no known operation");
 }
@@ -96,9 +102,13 @@ Result Namespace::ApplyNewInode(const MetadataOp& op) {
   if (!is_directory && static_cast<uint8_t>(op.kind) >= kFileKinds) {
     return Misfit(op, "unknown kind of file");
   }
+  if (!is_directory && static_cast<uint8_t>(op.layout) >= kFileLayouts) {
+    return Misfit(op, "unknown layout of file");
+  }
 
   auto inode = std::make_shared<Inode>(
-      op.ino, is_directory, is_directory ? FileKind::kOther : op.kind);
+      op.ino, is_directory, is_directory ? FileKind::kOther : op.kind,
+      is_directory ? FileLayout::kPlain : op.layout);
   inode->mtime_us = op.mtime_us;
   names_bytes_ += InodeBytes(*inode);
   (*parent)->mtime_us = op.mtime_us;
@@ -196,6 +206,7 @@ Result Namespace::ApplySize(const MetadataOp& op) {
   const InodePtr* inode = FindPtr(op.ino);
   if (inode == nullptr) return Misfit(op, "no such inode");
   if ((*inode)->is_directory) return Misfit(op, "size of a directory");
+  if ((*inode)->log != nullptr) return Misfit(op, "size of a log");
   if (op.size > (*inode)->journaled_blocks * kBlockBytes) {
     return Misfit(op, "size beyond the file's blocks");
   }
@@ -218,12 +229,48 @@ Result Namespace::ApplyTrim(const MetadataOp& op, Effects* effects) {
   if ((*inode)->journaled_bytes > op.size * kBlockBytes) {
     return Misfit(op, "cuts off what the size covers");
   }
+  if ((*inode)->log != nullptr &&
+      (*inode)->log->journaled().known.position > op.size * kBlockBytes) {
+    return Misfit(op, "cuts off what the log needs");
+  }
 
   auto map = std::make_shared<ExtentMap>(*old_map);
   map->Truncate(op.size, &effects->trimmed);
   extents_ -= old_map->extents().size() - map->extents().size();
   (*inode)->journaled_blocks = op.size;
   (*inode)->set_map(std::move(map));
+  return Result::Ok();
+}
+
+const InodePtr* Namespace::FindLog(uint64_t ino) const {
+  const InodePtr* inode = FindPtr(ino);
+  return inode == nullptr || (*inode)->log == nullptr ? nullptr : inode;
+}
+
+Result Namespace::ApplySegment(const MetadataOp& op) {
+  const InodePtr* inode = FindLog(op.ino);
+  if (inode == nullptr) return Misfit(op, "no such log");
+  if (!(*inode)->log->Fits(op.segment) ||
+      op.segment.position > (*inode)->journaled_blocks * kBlockBytes) {
+    return Misfit(op, "does not fit the log");
+  }
+  NoteSegments((*inode)->log->Begin(op.segment));
+  (*inode)->written_bytes = op.segment.logical;
+  (*inode)->visible_bytes = op.segment.logical;
+  return Result::Ok();
+}
+
+Result Namespace::ApplyLogEnd(const MetadataOp& op) {
+  const InodePtr* inode = FindLog(op.ino);
+  if (inode == nullptr) return Misfit(op, "no such log");
+  if (!(*inode)->log->Fits(op.log_end) ||
+      op.log_end.position > (*inode)->journaled_blocks * kBlockBytes) {
+    return Misfit(op, "does not fit the log");
+  }
+  (*inode)->log->SetKnown(op.log_end, op.closed);
+  (*inode)->written_bytes = op.log_end.logical;
+  (*inode)->visible_bytes = op.log_end.logical;
+  (*inode)->mtime_us = op.mtime_us;
   return Result::Ok();
 }
 
@@ -253,6 +300,10 @@ void Namespace::DropName(Inode* directory, const std::string& name,
   if (--inode->link_count > 0) return;
 
   names_bytes_ -= InodeBytes(*inode);
+  if (inode->log != nullptr) {
+    NoteSegments(
+        -static_cast<int64_t>(inode->log->journaled().segments.size()));
+  }
   NoteExtents(-static_cast<int64_t>(
       inode->map()->CountExtents(inode->journaled_blocks)));
   effects->unlinked = std::move(found->second);
@@ -323,6 +374,22 @@ void SnapshotContent(const Inode& file, const VisitFn& visit) {
       visit(op);
     }
   }
+  if (file.log != nullptr) {
+    const LogState::Journaled log = file.log->journaled();
+    MetadataOp op;
+    op.type = OpType::kSegment;
+    op.ino = file.ino;
+    for (const LogSegment& segment : log.segments) {
+      op.segment = segment;
+      visit(op);
+    }
+    if (log.segments.empty()) return;
+    op.type = OpType::kLogEnd;
+    op.log_end = log.known;
+    op.closed = log.closed;
+    op.mtime_us = file.mtime_us;
+    visit(op);
+  }
   if (file.journaled_bytes > 0) {
     MetadataOp op;
     op.type = OpType::kSize;
@@ -338,6 +405,7 @@ MetadataOp NameOp(OpType type, uint64_t parent, const std::string& name,
   MetadataOp op;
   op.type = type;
   op.kind = inode.kind;
+  op.layout = inode.layout;
   op.ino = inode.ino;
   op.parent = parent;
   op.name = name;
@@ -395,8 +463,12 @@ void Namespace::Snapshot(const VisitFn& visit) const {
 uint64_t Namespace::SnapshotBytes() const {
   // A file's first kExtents is counted with the file; each further one follows
   // kExtentsPerOp extents.
-  return names_bytes_ + extents_ * kExtentBytes +
+  return names_bytes_ + segments_ * kSegmentBytes + extents_ * kExtentBytes +
          extents_ / kExtentsPerOp * kExtentsOpBytes;
+}
+
+void Namespace::NoteSegments(int64_t added_segments) {
+  segments_ += static_cast<uint64_t>(added_segments);
 }
 
 void Namespace::NoteExtents(int64_t added_extents) {

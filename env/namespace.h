@@ -37,11 +37,11 @@ class Namespace {
   // into itself, extents of a directory. Run-time callers have checked with the
   // methods below, so that for them it cannot fail. *effects is overwritten.
   //
-  // kExtents, kSize, kTrim and kMtime of a file are for recovery alone: they
-  // set what readers see as well. At run time the volume journals them and
-  // keeps a live inode's fields itself; of an inode that has no name left it
-  // journals nothing. Whether extents lie on the device and belong to one file
-  // only is for the volume to check.
+  // kExtents, kSize, kTrim, kSegment, kLogEnd and kMtime of a file are for
+  // recovery alone: they set what readers see as well. At run time the volume
+  // journals them and keeps a live inode's fields itself; of an inode that has
+  // no name left it journals nothing. Whether extents lie on the device and
+  // belong to one file only is for the volume to check.
   Result Apply(const MetadataOp& op, Effects* effects);
 
   // Where a path leads. `parent` is set when the directory that holds (or would
@@ -94,6 +94,8 @@ class Namespace {
   // ExtentMap::CountExtents(journaled_blocks) has it, are more or fewer. What
   // is told in excess is never taken back.
   void NoteExtents(int64_t added_extents);
+  // As NoteExtents, of the segments of a log.
+  void NoteSegments(int64_t added_segments);
 
  private:
   // Null where there is none. They stay valid until the inode is erased.
@@ -116,6 +118,10 @@ class Namespace {
   Result ApplyExtents(const MetadataOp& op);
   Result ApplySize(const MetadataOp& op);
   Result ApplyTrim(const MetadataOp& op, Effects* effects);
+  Result ApplySegment(const MetadataOp& op);
+  Result ApplyLogEnd(const MetadataOp& op);
+  // Of a log; null where there is none.
+  const InodePtr* FindLog(uint64_t ino) const;
   Result ApplyNextIno(const MetadataOp& op);
   void AddName(Inode* directory, const std::string& name, Inode* inode);
   void DropName(Inode* directory, const std::string& name, Effects* effects);
@@ -131,6 +137,7 @@ class Namespace {
   // What makes up SnapshotBytes.
   uint64_t names_bytes_ = 0;  // inodes and names, but for extents
   uint64_t extents_ = 0;      // journaled, of all files
+  uint64_t segments_ = 0;     // of all logs
 };
 
 }  // namespace diofs

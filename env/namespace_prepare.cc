@@ -112,6 +112,7 @@ Result Namespace::PrepareCreate(std::string_view path, FileKind kind,
   *op = MetadataOp();
   op->type = OpType::kCreate;
   op->kind = kind;
+  op->layout = LayoutOf(kind);
   Lookup lookup;
   Result result = ResolveNew(path, &lookup);
   if (!result.ok()) return result;

@@ -9,7 +9,7 @@ using rocksdb::IOOptions;
 using rocksdb::IOStatus;
 
 IOStatus DioDirectory::Fsync(const IOOptions&, IODebugContext*) {
-  return Guarded(path_, [&] { return volume_->Sync(); });
+  return Guarded(path_, [&] { return volume_->SyncNames(); });
 }
 
 IOStatus DioDirectory::Close(const IOOptions&, IODebugContext*) {

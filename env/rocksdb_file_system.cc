@@ -154,6 +154,9 @@ IOStatus DioFileSystem::NewRandomRWFile(const std::string& path,
   return OnVolume(path, [&](Volume* volume) {
     OpenFilePtr file;
     if (Result r = volume->Open(path, &file); !r.ok()) return r;
+    if (file->inode()->log != nullptr) {
+      return Result::Error(ENOTSUP, "a log can only be appended to");
+    }
     std::shared_ptr<FileWriter> writer;
     Result opened = FileWriter::Open(file, &writer);
     if (opened.ok()) {

@@ -144,9 +144,9 @@ Result Volume::ClaimBlocks() {
   return result;
 }
 
-// The order matters for a crash between the steps. Frames of an earlier boot
-// that no barrier follows are void; were this boot's id stored first, the next
-// mount would take them for frames of its own.
+// The order matters for a crash between the steps: what another boot's power
+// cut has left must not be taken for what the death of a process left on this
+// one.
 Result Volume::StartWriting() {
   journal_->SetSnapshotSource([this](std::vector<std::string>* chunks) {
     return EncodeSnapshot(chunks);
@@ -194,7 +194,7 @@ Result Volume::Unmount() {
   discarder.reset();
   Result result;
   if (!options_.read_only) {
-    result = SyncData(0);
+    result = CommitDurable(journal_->tail_lsn());
     if (result.ok()) {
       superblock_.flags &= ~Superblock::kDirty;
       superblock_.clean_sequence = journal_->next_sequence();
@@ -240,12 +240,17 @@ Result Volume::CheckWritable() const {
   return CheckWritableLocked();
 }
 
-Result Volume::CheckWritableLocked() const {
+Result Volume::CheckAlive() const {
   if (stopped_) {
     return Result::Error(EROFS,
                          "read-only since an error: " + stop_error_.ToString());
   }
   if (unmounted_) return Result::Error(ESTALE, "volume is unmounted");
+  return Result::Ok();
+}
+
+Result Volume::CheckWritableLocked() const {
+  if (Result r = CheckAlive(); !r.ok()) return r;
   if (!read_only_reason_.empty()) {
     return Result::Error(EROFS, read_only_reason_);
   }
@@ -284,11 +289,30 @@ Result Volume::ApplyLocked(const std::vector<MetadataOp>& ops, Lsn* lsn) {
     if (effects.unlinked != nullptr) dropped.push_back(effects.unlinked);
   }
   *lsn = journal_->Append(operations);
+  for (const MetadataOp& op : ops) NoteNamesLocked(op, *lsn);
   for (const InodePtr& inode : dropped) {
     inode->unlink_lsn = *lsn;
     if (inode->open_count == 0) DropLocked(inode);
   }
   return Result::Ok();
+}
+
+void Volume::NoteNamesLocked(const MetadataOp& op, Lsn lsn) {
+  InodePtr inode;
+  if (op.type == OpType::kCreate || op.type == OpType::kLink) {
+    inode = namespace_.Find(op.ino);
+  } else if (op.type == OpType::kRename) {
+    const InodePtr parent = namespace_.Find(op.new_parent);
+    const auto entry = parent->entries.find(op.new_name);
+    if (entry != parent->entries.end()) inode = namespace_.Find(entry->second);
+  }
+  if (inode == nullptr) return;
+  inode->named_lsn = lsn;
+  if (inode->is_directory) directories_lsn_ = lsn;
+}
+
+Lsn Volume::NamedBy(const Inode& inode) const {
+  return std::max<Lsn>(inode.named_lsn, directories_lsn_);
 }
 
 void Volume::DropLocked(const InodePtr& inode) {
@@ -310,19 +334,28 @@ Result Volume::Settle(Lsn lsn) {
   return Stop(journal_->Commit(lsn, CommitLevel::kWritten));
 }
 
-Result Volume::SyncData(Lsn lsn) {
-  if (lsn == 0) {
-    // No operation of this caller's own carries the data: a commit under way
-    // may have begun its last flush before they were written.
-    if (Result r = device_->Flush(); !r.ok()) return Stop(std::move(r));
-    lsn = journal_->tail_lsn();
-  }
-  return CommitDurable(lsn);
+Result Volume::CommitWritten(Lsn lsn) {
+  return Stop(journal_->Commit(lsn, CommitLevel::kWritten));
+}
+
+bool Volume::write_through() const { return device_->CanFua(); }
+
+Result Volume::FlushDevice() {
+  const Journal::Mark mark = journal_->written();
+  if (Result r = device_->Flush(); !r.ok()) return Stop(std::move(r));
+  journal_->NoteFlushed(mark);
+  return Result::Ok();
 }
 
 Result Volume::Sync() {
   if (Result r = CheckWritable(); !r.ok()) return r;
-  return SyncData(0);
+  if (Result r = FlushDevice(); !r.ok()) return r;
+  return CommitDurable(journal_->tail_lsn());
+}
+
+Result Volume::SyncNames() {
+  if (Result r = CheckWritable(); !r.ok()) return r;
+  return CommitDurable(journal_->tail_lsn());
 }
 
 Result Volume::CommitDurable(Lsn lsn) {

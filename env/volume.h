@@ -118,8 +118,10 @@ class Volume : public std::enable_shared_from_this<Volume> {
   Result Stat(std::string_view path, FileStat* stat);
   Result List(std::string_view path, std::vector<DirectoryEntry>* entries);
 
-  // Everything that returned before is durable on return.
+  // Everything that returned before is durable on return; SyncNames: every
+  // change of names, and what writers have published.
   Result Sync();
+  Result SyncNames();
 
   // An exclusive lock on a name, held within this process only (no other one
   // can have the volume open): makes the file if need be. EBUSY.
@@ -148,6 +150,8 @@ class Volume : public std::enable_shared_from_this<Volume> {
 
   // OK where changes are possible at all: not read-only, mounted, not a fork.
   Result CheckWritable() const;
+  // Of CheckWritable what may change while a file is open for writing; no lock.
+  Result CheckAlive() const;
   // One FileWriter per inode at a time: the next is made only when the one
   // before has written its last byte. Never held during I/O.
   struct WriterGate {
@@ -161,8 +165,10 @@ class Volume : public std::enable_shared_from_this<Volume> {
   // where there is room. ENOSPC.
   Result Extend(const InodePtr& inode, uint64_t need_bytes,
                 uint64_t want_bytes);
-  // Journals the file's size and the extents below it, whose data have been
-  // written. *lsn is 0 where there was nothing to say.
+  // Makes durable what has been written to the device.
+  Result FlushDevice();
+  // Journals the file's size and the extents below it, whose data are durable.
+  // *lsn is 0 where there was nothing to say.
   Result Publish(const InodePtr& inode, uint64_t size_bytes, Lsn* lsn);
   // Journals a smaller size and lets the blocks behind it go.
   Result Shrink(const InodePtr& inode, uint64_t size_bytes, Lsn* lsn);
@@ -170,10 +176,43 @@ class Volume : public std::enable_shared_from_this<Volume> {
   void TrimExcess(const InodePtr& inode);
   // Makes what Publish said survive what the flush mode promises.
   Result Settle(Lsn lsn);
-  // Durable: `lsn`, all before it, and all data written before the call. 0: the
-  // data alone, and whatever is pending.
-  Result SyncData(Lsn lsn);
+  // Durable: `lsn` and all before it.
+  Result CommitDurable(Lsn lsn);
   void Release(const InodePtr& inode);
+
+  // For LogWriter and readers of logs.
+
+  // Finds the end of a log by walking its frames, where nobody has since an
+  // unclean unmount.
+  Result SizeLog(const InodePtr& inode);
+  // A new segment behind what the log has, which is made durable first. *lsn
+  // names it.
+  Result BeginSegment(const InodePtr& inode, LogSegment* segment, Lsn* lsn);
+  // More blocks, `need` at least. The journal learns of them at *lsn, and that
+  // the log is durable up to `known`.
+  Result ExtendLog(const InodePtr& inode, uint64_t need_blocks,
+                   uint64_t want_blocks, const LogPosition& known, Lsn* lsn);
+  // Journals that the log ends at `end`, which is durable, and lets the blocks
+  // behind it go.
+  Result CloseLog(const InodePtr& inode, const LogPosition& end, Lsn* lsn);
+  // A log that keeps its first blocks and goes on in others.
+  struct LogCut {
+    uint64_t keep_blocks = 0;
+    std::vector<Extent> extents;  // the others
+    std::shared_ptr<const ExtentMap> map;
+  };
+  Result PrepareCut(const InodePtr& inode, uint64_t keep_blocks,
+                    uint64_t more_blocks, LogCut* cut);
+  void AbandonCut(const LogCut& cut);
+  // Journals it: the log ends at `end` in `segment`, which is durable.
+  Result FinishCut(const InodePtr& inode, const LogCut& cut,
+                   const LogSegment& segment, const LogPosition& end, Lsn* lsn);
+  // Durable writes leave as writes through.
+  bool write_through() const;
+  // What the journal must hold for the file to be found under its name.
+  Lsn NamedBy(const Inode& inode) const;
+  // `lsn` is on the device.
+  Result CommitWritten(Lsn lsn);
 
  private:
   Volume(std::unique_ptr<BlockDevice> device, const MountOptions& options);
@@ -194,6 +233,10 @@ class Volume : public std::enable_shared_from_this<Volume> {
   // The methods named …Locked run with namespace_mutex_ held for writing.
   Result CheckWritableLocked() const;
   Result ApplyLocked(const std::vector<MetadataOp>& ops, Lsn* lsn);
+  void NoteNamesLocked(const MetadataOp& op, Lsn lsn);
+  // Calls `attempt` once, and again where it said ENOSPC and blocks of deleted
+  // files could be had meanwhile.
+  Result WithReclaim(const std::function<Result(bool last_attempt)>& attempt);
   // Shares of a journal region, in percent, that the metadata's snapshot may
   // take: what needs no more than the first of them leaves room for the others,
   // and none reaches what a switch of regions can carry. What frees space is
@@ -210,7 +253,6 @@ class Volume : public std::enable_shared_from_this<Volume> {
 
   // Runs the journal's leader; see Journal::SnapshotFn.
   Lsn EncodeSnapshot(std::vector<std::string>* chunks);
-  Result CommitDurable(Lsn lsn);
   // Commits what pending frees wait for and makes them allocatable.
   Result ReclaimFrees();
   void ReleaseFrees();
@@ -246,6 +288,9 @@ class Volume : public std::enable_shared_from_this<Volume> {
   Result stop_error_;
   std::mutex stop_mutex_;  // a leaf
   std::atomic<bool> stopped_{false};
+
+  // Of the last rename of a directory, which moves the names of all below it.
+  std::atomic<Lsn> directories_lsn_{0};
 
   // A hint, so that a sync need not take the namespace lock to find no frees.
   std::atomic<bool> frees_pending_{false};

@@ -14,70 +14,54 @@ constexpr uint64_t kExtentBytesInSnapshot = 16;
 
 uint64_t BlocksFor(uint64_t bytes) { return DivideRoundUp(bytes, kBlockBytes); }
 
-// A small file of any other kind may be CURRENT or a temporary that becomes it;
-// a large one may not live on what is kept for those.
-constexpr uint64_t kVitalFileBlocks = (1 << 20) / kBlockBytes;
-
-SpacePriority PriorityOf(FileKind kind, uint64_t blocks) {
-  switch (kind) {
-    case FileKind::kWal:
-      return SpacePriority::kLog;
-    case FileKind::kManifest:
-      return SpacePriority::kVital;
-    case FileKind::kOther:
-      return blocks <= kVitalFileBlocks ? SpacePriority::kVital
-                                        : SpacePriority::kBulk;
-    case FileKind::kSst:
-    case FileKind::kBlob:
-    case FileKind::kInfoLog:
-      break;
-  }
-  return SpacePriority::kBulk;
-}
-
 }  // namespace
+
+Result Volume::WithReclaim(
+    const std::function<Result(bool last_attempt)>& attempt) {
+  {
+    std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+    if (Result r = CheckWritableLocked(); !r.ok()) return r;
+    Result result = attempt(/*last_attempt=*/false);
+    if (result.error() != ENOSPC || (free_space_.pending_lsn() == 0 &&
+                                     free_space_.discarding_blocks() == 0)) {
+      return result;
+    }
+  }
+  // Blocks of deleted files wait for their deletion to be durable, and then for
+  // their discard, which may be given up.
+  if (Result r = ReclaimFrees(); !r.ok()) return r;
+  TakeBackDiscards();
+  std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+  if (Result r = CheckWritableLocked(); !r.ok()) return r;
+  return attempt(/*last_attempt=*/true);
+}
 
 Result Volume::Extend(const InodePtr& inode, uint64_t need_bytes,
                       uint64_t want_bytes) {
   if (Result r = CheckOwner(); !r.ok()) return r;
-  Result result;
-  for (int attempt = 0; attempt < 2; ++attempt) {
-    {
-      std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
-      if (Result r = CheckWritableLocked(); !r.ok()) return r;
-      const std::shared_ptr<const ExtentMap> map = inode->map();
-      const uint64_t have = map->blocks();
-      if (BlocksFor(need_bytes) <= have) return Result::Ok();
-      const uint64_t need = BlocksFor(need_bytes) - have;
-      const uint64_t want = std::max(
-          need, BlocksFor(want_bytes) - std::min(BlocksFor(want_bytes), have));
-      const SpacePriority priority = PriorityOf(inode->kind, have + need);
-      if (priority == SpacePriority::kBulk) {
-        if (Result r = CheckRoomLocked(kExtentBytesInSnapshot, kRoomForNew);
-            !r.ok()) {
-          return r;
-        }
-      }
-      std::vector<Extent> extents;
-      result = free_space_.Allocate(need, want, priority, &extents,
-                                    /*last_attempt=*/attempt == 1);
-      if (result.ok()) {
-        auto longer = std::make_shared<ExtentMap>(*map);
-        for (const Extent& extent : extents) longer->Append(extent);
-        inode->set_map(std::move(longer));
-        return result;
-      }
-      if (result.error() != ENOSPC || (free_space_.pending_lsn() == 0 &&
-                                       free_space_.discarding_blocks() == 0)) {
-        return result;
+  return WithReclaim([&](bool last_attempt) {
+    const std::shared_ptr<const ExtentMap> map = inode->map();
+    const uint64_t have = map->blocks();
+    if (BlocksFor(need_bytes) <= have) return Result::Ok();
+    const uint64_t need = BlocksFor(need_bytes) - have;
+    const uint64_t want = std::max(
+        need, BlocksFor(want_bytes) - std::min(BlocksFor(want_bytes), have));
+    const SpacePriority priority = PriorityOf(inode->kind, have + need);
+    if (priority == SpacePriority::kBulk) {
+      if (Result r = CheckRoomLocked(kExtentBytesInSnapshot, kRoomForNew);
+          !r.ok()) {
+        return r;
       }
     }
-    // Blocks of deleted files wait for their deletion to be durable, and then
-    // for their discard, which may be given up.
-    if (Result r = ReclaimFrees(); !r.ok()) return r;
-    TakeBackDiscards();
-  }
-  return result;
+    std::vector<Extent> extents;
+    Result result =
+        free_space_.Allocate(need, want, priority, &extents, last_attempt);
+    if (!result.ok()) return result;
+    auto longer = std::make_shared<ExtentMap>(*map);
+    for (const Extent& extent : extents) longer->Append(extent);
+    inode->set_map(std::move(longer));
+    return result;
+  });
 }
 
 Result Volume::Publish(const InodePtr& inode, uint64_t size_bytes, Lsn* lsn) {
@@ -198,8 +182,12 @@ void Volume::Release(const InodePtr& inode) {
     frees_pending_ = true;
   }
   // What a writer that failed could not publish is gone, as after a crash.
-  inode->visible_bytes = inode->journaled_bytes;
-  inode->written_bytes = inode->journaled_bytes;
+  if (inode->log == nullptr) {
+    inode->visible_bytes = inode->journaled_bytes;
+    inode->written_bytes = inode->journaled_bytes;
+  } else {
+    inode->visible_bytes = inode->written_bytes.load();
+  }
   TrimExcessLocked(inode);
 }
 

@@ -34,6 +34,8 @@ Result Volume::Change(const PrepareFn& prepare) {
 Result Volume::CreateFile(std::string_view path,
                           std::shared_ptr<OpenFile>* file) {
   if (Result r = CheckOwner(); !r.ok()) return r;
+  uint64_t generation = 0;
+  if (Result r = RandomNonce(&generation); !r.ok()) return r;
   Lsn lsn = 0;
   std::shared_ptr<OpenFile> opened;
   {
@@ -46,6 +48,7 @@ Result Volume::CreateFile(std::string_view path,
     }
     std::vector<MetadataOp> ops(1);
     const FileKind kind = FileKindFromName(path);
+    const FileLayout layout = LayoutOf(kind);
     Result result =
         namespace_.PrepareCreate(path, kind, NowMicros(), &ops.back());
     if (result.error() == EEXIST) {
@@ -61,14 +64,27 @@ Result Volume::CreateFile(std::string_view path,
       create.name = ops.back().name;
       create.ino = namespace_.next_ino();
       create.kind = kind;
+      create.layout = layout;
       create.mtime_us = NowMicros();
       ops.push_back(std::move(create));
     } else if (!result.ok()) {
       return result;
     }
     const uint64_t ino = ops.back().ino;
+    if (layout == FileLayout::kLog) {
+      MetadataOp segment;
+      segment.type = OpType::kSegment;
+      segment.ino = ino;
+      segment.segment.generation = generation;
+      ops.push_back(std::move(segment));
+    }
     if (Result r = ApplyLocked(ops, &lsn); !r.ok()) return r;
-    opened = OpenLocked(namespace_.Find(ino));
+    const InodePtr inode = namespace_.Find(ino);
+    if (inode->log != nullptr) {
+      inode->log->SetEnd(inode->log->journaled().known);
+      inode->log->SetFresh();
+    }
+    opened = OpenLocked(inode);
   }
   if (Result r = Settle(lsn); !r.ok()) return r;
   *file = std::move(opened);
@@ -89,6 +105,7 @@ Result Volume::Open(std::string_view path, std::shared_ptr<OpenFile>* file) {
     }
     opened = OpenLocked(found.inode);
   }
+  if (Result r = SizeLog(opened->inode()); !r.ok()) return r;
   // Outside the lock, which a handle that *file held before needs to close.
   *file = std::move(opened);
   return Result::Ok();
@@ -172,12 +189,19 @@ FileStat Volume::StatOf(const Inode& inode) const {
 
 Result Volume::Stat(std::string_view path, FileStat* stat) {
   if (Result r = CheckOwner(); !r.ok()) return r;
-  std::shared_lock<std::shared_mutex> lock(namespace_mutex_);
-  if (unmounted_) return Result::Error(ESTALE, "volume is unmounted");
-  Namespace::Lookup found;
-  if (Result r = namespace_.Resolve(path, &found); !r.ok()) return r;
-  if (found.inode == nullptr) return Missing();
-  *stat = StatOf(*found.inode);
+  InodePtr inode;
+  {
+    std::shared_lock<std::shared_mutex> lock(namespace_mutex_);
+    if (unmounted_) return Result::Error(ESTALE, "volume is unmounted");
+    Namespace::Lookup found;
+    if (Result r = namespace_.Resolve(path, &found); !r.ok()) return r;
+    if (found.inode == nullptr) return Missing();
+    inode = found.inode;
+    *stat = StatOf(*inode);
+  }
+  if (inode->log == nullptr || inode->log->sized()) return Result::Ok();
+  if (Result r = SizeLog(inode); !r.ok()) return r;
+  stat->size_bytes = inode->visible_bytes.load(std::memory_order_acquire);
   return Result::Ok();
 }
 
@@ -185,18 +209,30 @@ Result Volume::List(std::string_view path,
                     std::vector<DirectoryEntry>* entries) {
   entries->clear();
   if (Result r = CheckOwner(); !r.ok()) return r;
-  std::shared_lock<std::shared_mutex> lock(namespace_mutex_);
-  if (unmounted_) return Result::Error(ESTALE, "volume is unmounted");
-  Namespace::Lookup found;
-  if (Result r = namespace_.Resolve(path, &found); !r.ok()) return r;
-  if (found.inode == nullptr) return Missing();
-  if (!found.inode->is_directory) {
-    return Result::Error(ENOTDIR, "not a directory");
+  std::vector<std::pair<size_t, InodePtr>> to_size;
+  {
+    std::shared_lock<std::shared_mutex> lock(namespace_mutex_);
+    if (unmounted_) return Result::Error(ESTALE, "volume is unmounted");
+    Namespace::Lookup found;
+    if (Result r = namespace_.Resolve(path, &found); !r.ok()) return r;
+    if (found.inode == nullptr) return Missing();
+    if (!found.inode->is_directory) {
+      return Result::Error(ENOTDIR, "not a directory");
+    }
+    entries->reserve(found.inode->entries.size());
+    for (const auto& [name, ino] : found.inode->entries) {
+      const InodePtr child = namespace_.Find(ino);
+      if (child == nullptr) continue;
+      if (child->log != nullptr && !child->log->sized()) {
+        to_size.emplace_back(entries->size(), child);
+      }
+      entries->push_back({name, StatOf(*child)});
+    }
   }
-  entries->reserve(found.inode->entries.size());
-  for (const auto& [name, ino] : found.inode->entries) {
-    const InodePtr child = namespace_.Find(ino);
-    if (child != nullptr) entries->push_back({name, StatOf(*child)});
+  for (const auto& [index, inode] : to_size) {
+    if (Result r = SizeLog(inode); !r.ok()) return r;
+    (*entries)[index].stat.size_bytes =
+        inode->visible_bytes.load(std::memory_order_acquire);
   }
   return Result::Ok();
 }

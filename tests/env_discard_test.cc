@@ -74,9 +74,10 @@ TEST_F(DiscardTest, NothingIsDiscardedBeforeTheDeletionIsDurable) {
   // Time enough for a discard that should not come.
   for (int i = 0; i < 100; ++i) std::this_thread::yield();
   std::shared_ptr<Volume> earlier;
-  ASSERT_TRUE(
-      MountSim(SimFrom(AfterReboot(sim_->Image())), MountOptions(), &earlier)
-          .ok());
+  ASSERT_TRUE(MountSim(SimFrom(AfterReboot(WithoutUnflushedJournal(
+                           *sim_, volume_->superblock()))),
+                       MountOptions(), &earlier)
+                  .ok());
   std::string content;
   ASSERT_TRUE(ReadFile(earlier.get(), "/f.sst", &content).ok());
   EXPECT_EQ(Pattern(1, 4 << 20), content);

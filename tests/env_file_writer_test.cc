@@ -8,6 +8,7 @@
 
 #include "env/file_reader.h"
 #include "env/file_writer.h"
+#include "env/plain_writer.h"
 #include "env/volume.h"
 #include "tests/sim_device.h"
 #include "tests/test_seed.h"
@@ -126,8 +127,9 @@ TEST_P(FileWriterTest, WhatAFlushCosts) {
   const uint64_t flushes = sim_->flushes();
   ASSERT_TRUE(Append(Pattern(5, 100)).ok());
   ASSERT_TRUE(writer_->Flush().ok());
+  // The data are made durable before the journal names them.
   EXPECT_EQ(sim_->writes() - writes, 2u);
-  EXPECT_EQ(sim_->flushes(), flushes);
+  EXPECT_EQ(sim_->flushes() - flushes, 1u);
 }
 
 TEST_P(FileWriterTest, CloseGivesBackWhatWasAllocatedAhead) {
@@ -155,6 +157,7 @@ TEST_P(FileWriterTest, NoSpaceIsToldBeforeAByteIsTaken) {
   ASSERT_TRUE(OpenWriter(volume_.get(), "/000002.log", &wal).ok());
   EXPECT_TRUE(wal->Append(chunk.data(), 64 << 10).ok());
   ASSERT_TRUE(wal->Close().ok());
+  wal = nullptr;
   writer_ = nullptr;
   file_ = nullptr;
   ASSERT_TRUE(volume_->Unlink("/000001.sst").ok());

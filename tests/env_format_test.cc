@@ -9,6 +9,7 @@
 
 #include "env/format.h"
 #include "env/journal_frame.h"
+#include "env/log_frame.h"
 #include "env/metadata_op.h"
 #include "env/region_header.h"
 #include "env/superblock.h"
@@ -95,7 +96,6 @@ std::string ExampleFrame() {
   std::string payload;
   op.EncodeTo(&payload);
   FrameHeader header;
-  header.flags = FrameHeader::kBarrier;
   header.nonce = 0x0807060504030201;
   header.sequence = 43;
   header.first_lsn = 7;
@@ -108,8 +108,19 @@ std::string ExampleFrame() {
   return frame;
 }
 
+std::string ExampleLogFrame() {
+  LogFrameHeader header;
+  header.payload_bytes = 5;
+  header.generation = 0x0807060504030201;
+  header.chain = LogChain(header.generation);
+  std::string frame(LogFrameBytes(5), '?');
+  frame.replace(kLogFrameHeaderBytes, 5, "hello");
+  header.Encode(frame.data());
+  return frame;
+}
+
 std::vector<std::string> ExampleOperations() {
-  std::vector<MetadataOp> ops(3);
+  std::vector<MetadataOp> ops(5);
   ops[0].type = OpType::kCreate;
   ops[0].parent = 1;
   ops[0].name = "CURRENT";
@@ -120,9 +131,17 @@ std::vector<std::string> ExampleOperations() {
   ops[1].name = "000001.dbtmp";
   ops[1].new_parent = 1;
   ops[1].new_name = "CURRENT";
-  ops[2].type = OpType::kExtents;
+  ops[2].type = OpType::kSegment;
   ops[2].ino = 3;
-  ops[2].extents = {{1536, 4}, {1552, 2}};
+  ops[2].segment = {100, 8192, 0x0807060504030201};
+  ops[3].type = OpType::kLogEnd;
+  ops[3].ino = 3;
+  ops[3].log_end = {120, 8256, 0xcafef00d};
+  ops[3].closed = true;
+  ops[3].mtime_us = 0x0102030405;
+  ops[4].type = OpType::kExtents;
+  ops[4].ino = 3;
+  ops[4].extents = {{1536, 4}, {1552, 2}};
   std::vector<std::string> encoded(ops.size());
   for (size_t i = 0; i < ops.size(); ++i) ops[i].EncodeTo(&encoded[i]);
   return encoded;
@@ -136,6 +155,7 @@ TEST(Format, WorkedExamplesAreWhatTheEncodersWrite) {
   std::vector<std::string> encoded = {ExampleSuperblock(),
                                       ExampleRegionHeader(), ExampleFrame()};
   for (const std::string& op : ExampleOperations()) encoded.push_back(op);
+  encoded.push_back(ExampleLogFrame());
   ASSERT_EQ(examples.size(), encoded.size());
   for (size_t i = 0; i < examples.size(); ++i) {
     // What the example leaves out is zero.

@@ -58,7 +58,7 @@ std::string EncodeFrame(FrameHeader* header, const std::string& payload) {
 
 FrameHeader SampleFrame() {
   FrameHeader header;
-  header.flags = FrameHeader::kBarrier;
+  header.flags = FrameHeader::kSnapshot;
   header.nonce = kNonce;
   header.sequence = 43;
   header.first_lsn = 7;
@@ -424,19 +424,22 @@ TEST_F(FrameReaderTest, OnlyAFrameThatNamesTheMissingOneDurableIsProof) {
   bool found = false;
   FrameReader::Frame proof;
   ASSERT_TRUE(Walk(&frames).ok());
-  ASSERT_TRUE(reader_->FindProof(&proof, &found).ok());
+  ASSERT_TRUE(
+      reader_->FindProof(FrameReader::Proof::kDurable, &proof, &found).ok());
   EXPECT_TRUE(found);
   EXPECT_EQ(proof.offset, proof_at);
   EXPECT_EQ(proof.header.sequence, 45u);
 
   region_[proof_at + 70] ^= 1;  // in the padding: still whole
   ASSERT_TRUE(Walk(&frames).ok());
-  ASSERT_TRUE(reader_->FindProof(&proof, &found).ok());
+  ASSERT_TRUE(
+      reader_->FindProof(FrameReader::Proof::kDurable, &proof, &found).ok());
   EXPECT_TRUE(found);
 
   region_[proof_at + 20] ^= 1;
   ASSERT_TRUE(Walk(&frames).ok());
-  ASSERT_TRUE(reader_->FindProof(&proof, &found).ok());
+  ASSERT_TRUE(
+      reader_->FindProof(FrameReader::Proof::kDurable, &proof, &found).ok());
   EXPECT_FALSE(found);
 }
 
@@ -458,7 +461,8 @@ TEST_F(FrameReaderTest, ForgedOverlappingFramesAreRefusedEarly) {
   EXPECT_EQ(frames, 1u);
   bool found = true;
   FrameReader::Frame proof;
-  const Result result = reader_->FindProof(&proof, &found);
+  const Result result =
+      reader_->FindProof(FrameReader::Proof::kDurable, &proof, &found);
   EXPECT_EQ(result.error(), EUCLEAN);
   EXPECT_EQ(result.context(), "frames overlap");
 }
@@ -471,7 +475,9 @@ TEST_F(FrameReaderTest, ErrorsOfTheDeviceAreToldAsSuch) {
   FrameReader::Frame frame;
   bool found = false;
   EXPECT_EQ(reader.Next(&frame, &found).error(), EIO);
-  EXPECT_EQ(reader.FindProof(&frame, &found).error(), EIO);
+  EXPECT_EQ(
+      reader.FindProof(FrameReader::Proof::kDurable, &frame, &found).error(),
+      EIO);
 }
 
 }  // namespace

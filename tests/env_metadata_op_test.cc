@@ -63,6 +63,21 @@ std::vector<MetadataOp> Samples() {
   op->mtime_us = 7;
   op = &add(OpType::kNextIno);
   op->ino = 10;
+  op = &add(OpType::kCreate);
+  op->parent = 2;
+  op->name = "000013.log";
+  op->ino = 4;
+  op->kind = FileKind::kWal;
+  op->layout = FileLayout::kLog;
+  op->mtime_us = 8;
+  op = &add(OpType::kSegment);
+  op->ino = 4;
+  op->segment = {1000, 8192, UINT64_MAX};
+  op = &add(OpType::kLogEnd);
+  op->ino = 4;
+  op->log_end = {2000, 9600, 0xcafef00d};
+  op->closed = true;
+  op->mtime_us = 9;
   return ops;
 }
 
@@ -90,6 +105,10 @@ Result Decode(std::string_view bytes) {
 void ExpectEqual(const MetadataOp& a, const MetadataOp& b) {
   EXPECT_EQ(a.type, b.type);
   EXPECT_EQ(a.kind, b.kind);
+  EXPECT_EQ(a.layout, b.layout);
+  EXPECT_EQ(a.segment, b.segment);
+  EXPECT_EQ(a.log_end, b.log_end);
+  EXPECT_EQ(a.closed, b.closed);
   EXPECT_EQ(a.ino, b.ino);
   EXPECT_EQ(a.parent, b.parent);
   EXPECT_EQ(a.new_parent, b.new_parent);
@@ -124,13 +143,13 @@ TEST(MetadataOp, BytesAreThoseOfTheFormatDescription) {
   op.kind = FileKind::kOther;
   op.mtime_us = 0x0102030405;
   const std::string expected(
-      "\x02\x00\x00\x00\x22\x00\x00\x00"
+      "\x02\x00\x00\x00\x23\x00\x00\x00"
       "\x01\x00\x00\x00\x00\x00\x00\x00"
       "\x07\x00\x43\x55\x52\x52\x45\x4e\x54"
       "\x02\x00\x00\x00\x00\x00\x00\x00"
-      "\x00"
+      "\x00\x00"
       "\x05\x04\x03\x02\x01\x00\x00\x00",
-      42);
+      43);
   EXPECT_EQ(Encoded(op), expected);
 }
 
@@ -159,7 +178,7 @@ TEST(MetadataOp, BodyOfAnotherLengthIsRefused) {
 }
 
 TEST(MetadataOp, UnknownTypesAndReservedBytesAreRefused) {
-  for (const int type : {0, 12, 255}) {
+  for (const int type : {0, 14, 255}) {
     const Result result = Decode(Raw(static_cast<OpType>(type), ""));
     EXPECT_EQ(result.error(), EUCLEAN) << type;
     EXPECT_NE(result.context().find("unknown"), std::string::npos);
@@ -201,6 +220,9 @@ TEST(MetadataOp, NumbersAreChecked) {
   }
   MetadataOp op = Samples()[1];
   op.kind = static_cast<FileKind>(kFileKinds);
+  EXPECT_EQ(Decode(Encoded(op)).error(), EUCLEAN);
+  op.kind = FileKind::kWal;
+  op.layout = static_cast<FileLayout>(kFileLayouts);
   EXPECT_EQ(Decode(Encoded(op)).error(), EUCLEAN);
 }
 
@@ -281,6 +303,9 @@ TEST(MetadataOp, ToStringIsReadable) {
   EXPECT_EQ(lines[8], "trim 3: 0 blocks");
   EXPECT_EQ(lines[9], "mtime 3: 7 us");
   EXPECT_EQ(lines[10], "next_ino 10");
+  EXPECT_EQ(lines[11], "create 2/000013.log = 4 (wal)");
+  EXPECT_EQ(lines[12], "segment 4: from byte 1000 on at 8192");
+  EXPECT_EQ(lines[13], "log_end 4: 2000 bytes up to 9600, closed");
   MetadataOp op;
   op.type = OpType::kUnlink;
   op.parent = 1;

@@ -172,7 +172,7 @@ class NamespaceModel : public ::testing::Test {
     const Result prepared =
         directory
             ? names_.PrepareMkdir(written, ++clock_, &op)
-            : names_.PrepareCreate(written, FileKind::kWal, ++clock_, &op);
+            : names_.PrepareCreate(written, FileKind::kBlob, ++clock_, &op);
     Finish(prepared, expected, op);
   }
 
@@ -318,7 +318,8 @@ class NamespaceGarbage : public NamespaceModel {
   }
   MetadataOp RandomOp() {
     MetadataOp op;
-    op.type = static_cast<OpType>(Below(13));
+    op.type = static_cast<OpType>(Below(15));
+    op.layout = static_cast<FileLayout>(Below(kFileLayouts + 1));
     op.kind = static_cast<FileKind>(Below(kFileKinds + 1));
     op.ino = RandomIno();
     op.parent = Below(3) == 0 ? 1 : RandomIno();
@@ -328,6 +329,11 @@ class NamespaceGarbage : public NamespaceModel {
     op.mtime_us = random_();
     op.name = RandomName();
     op.new_name = RandomName();
+    op.segment = {Below(3) * 100, Below(4) * kBlockBytes, random_()};
+    if (Below(8) == 0) op.segment.position = random_();
+    op.log_end = {Below(400), Below(5000) * 8,
+                  static_cast<uint32_t>(random_())};
+    op.closed = Below(2) == 0;
     for (uint64_t i = Below(4); i < 4; ++i) {
       op.extents.push_back({RandomCount(), RandomCount()});
     }

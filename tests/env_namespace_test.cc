@@ -318,6 +318,9 @@ TEST_F(NamespaceRefusal, NewNames) {
   MetadataOp op = NamedOp(OpType::kCreate, 1, "x", 50);
   op.kind = static_cast<FileKind>(kFileKinds);
   ExpectRefused({op});
+  op.kind = FileKind::kWal;
+  op.layout = static_cast<FileLayout>(kFileLayouts);
+  ExpectRefused({op});
 }
 
 TEST_F(NamespaceRefusal, RemovesAndRenames) {

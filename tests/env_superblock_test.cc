@@ -175,7 +175,7 @@ TEST(Superblock, OtherVersionsAreRefusedByName) {
   std::string block = OtherVersion(7);
   EXPECT_EQ(Decode(block).error(), EPROTONOSUPPORT);
   EXPECT_EQ(Decode(block).context(),
-            "format version 7, but this program knows version 1 only");
+            "format version 7, but this program knows version 2 only");
   block[300] = 'x';
   EXPECT_EQ(Decode(block).error(), EPROTONOSUPPORT);
 }
@@ -330,16 +330,16 @@ TEST_F(SuperblockOnDevice, AnUnformattedDeviceIsNoDamagedOne) {
 
 TEST_F(SuperblockOnDevice, AnotherFormatIsRefusedThoughOldCopiesRemain) {
   std::string image = image_;
-  PutCopy(&image, 0, OtherVersion(2));
+  PutCopy(&image, 0, OtherVersion(kFormatVersion + 1));
   EXPECT_EQ(Load(image).error(), EPROTONOSUPPORT);
 
   // Without the first copy most of the others decide.
   image = image_;
   PutCopy(&image, 0, std::string(kSuperblockBytes, '\0'));
-  PutCopy(&image, 1, OtherVersion(2));
+  PutCopy(&image, 1, OtherVersion(kFormatVersion + 1));
   EXPECT_TRUE(Load(image).ok());
-  PutCopy(&image, 2, OtherVersion(2));
-  PutCopy(&image, 3, OtherVersion(2));
+  PutCopy(&image, 2, OtherVersion(kFormatVersion + 1));
+  PutCopy(&image, 3, OtherVersion(kFormatVersion + 1));
   EXPECT_EQ(Load(image).error(), EPROTONOSUPPORT);
 }
 

@@ -93,7 +93,6 @@ TEST_F(VolumeTest, ACleanMountWritesNoSnapshot) {
   Mount(SimFrom(sim_->Image()));
   // Four superblocks, and nothing else.
   EXPECT_EQ(sim_->writes(), 4u);
-  EXPECT_FALSE(volume_->recovery().dropped_frames != 0);
 }
 
 TEST_F(VolumeTest, AReadOnlyMountWritesNothing) {
@@ -127,12 +126,16 @@ TEST_F(VolumeTest, FreedBlocksAreNotReusedBeforeTheFreeIsDurable) {
   ASSERT_TRUE(WriteFile(volume_.get(), "/old", old_text, true).ok());
   ASSERT_TRUE(volume_->Unlink("/old").ok());
   // Nothing makes the deletion durable; the rest of the volume is filled.
-  ASSERT_TRUE(
-      WriteFile(volume_.get(), "/new.sst", Pattern(2, 3 << 20), false).ok());
+  std::shared_ptr<FileWriter> writer;
+  ASSERT_TRUE(OpenWriter(volume_.get(), "/new.sst", &writer).ok());
+  const std::string new_text = Pattern(2, 3 << 20);
+  ASSERT_TRUE(writer->Append(new_text.data(), new_text.size()).ok());
+  ASSERT_TRUE(writer->WriteOut().ok());
   std::shared_ptr<Volume> earlier;
-  ASSERT_TRUE(
-      MountSim(SimFrom(AfterReboot(sim_->Image())), MountOptions(), &earlier)
-          .ok());
+  ASSERT_TRUE(MountSim(SimFrom(AfterReboot(WithoutUnflushedJournal(
+                           *sim_, volume_->superblock()))),
+                       MountOptions(), &earlier)
+                  .ok());
   std::string content;
   ASSERT_TRUE(ReadFile(earlier.get(), "/old", &content).ok());
   EXPECT_EQ(content, old_text);

@@ -30,8 +30,8 @@ JournalRig::JournalRig() : device_(SimDevice::MakeGeometry(kDeviceBytes)) {
   if (!result.ok()) journal_.reset();
 }
 
-JournalRig::JournalRig(std::string image)
-    : device_(std::move(image), SimDevice::MakeGeometry(kDeviceBytes)) {}
+JournalRig::JournalRig(std::string image, const Geometry& geometry)
+    : device_(std::move(image), geometry) {}
 
 Result JournalRig::Mount(const Journal::RecoveryInput& input) {
   journal_ = std::make_unique<Journal>(&device_, MakeLayout());

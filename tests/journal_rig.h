@@ -27,7 +27,9 @@ class JournalRig {
   // A fresh device with a formatted journal, not yet mounted.
   JournalRig();
   // What a power cut or a dead process left.
-  explicit JournalRig(std::string image);
+  explicit JournalRig(
+      std::string image,
+      const Geometry& geometry = SimDevice::MakeGeometry(kDeviceBytes));
 
   // Replaces the journal by a new one that recovers from the device.
   Result Mount(const Journal::RecoveryInput& input);

@@ -68,6 +68,15 @@ inline void DumpTree(const Namespace& names, const Inode& directory,
       for (const Extent& e : inode->map()->Slice(0, inode->journaled_blocks)) {
         line << e.start << "+" << e.count << " ";
       }
+      if (inode->log != nullptr) {
+        const LogState::Journaled log = inode->log->journaled();
+        for (const LogSegment& segment : log.segments) {
+          line << " segment=" << segment.logical << "@" << segment.position
+               << "/" << segment.generation;
+        }
+        line << " known=" << log.known.logical << "@" << log.known.position
+             << "/" << log.known.chain << (log.closed ? " closed" : "");
+      }
     }
     std::string below = path;
     below.append("/").append(name);
@@ -110,7 +119,7 @@ inline void CheckSnapshot(const Namespace& names) {
   const std::string bytes = EncodeSnapshot(names);
   // Never below, and not far above: a file without blocks or size takes less.
   ASSERT_GE(names.SnapshotBytes(), bytes.size());
-  ASSERT_LE(names.SnapshotBytes(), bytes.size() + 64 * names.inode_count());
+  ASSERT_LE(names.SnapshotBytes(), bytes.size() + 80 * names.inode_count());
   Namespace copy;
   ASSERT_NO_FATAL_FAILURE(Replay(bytes, &copy));
   ASSERT_EQ(Dump(copy), Dump(names));
@@ -125,8 +134,10 @@ inline void CheckInvariants(const Namespace& names) {
     ASSERT_EQ(names.Find(inode->ino), inode);
     ASSERT_EQ(inode->map()->blocks(), inode->journaled_blocks);
     ASSERT_LE(inode->journaled_bytes, inode->journaled_blocks * kBlockBytes);
-    ASSERT_EQ(inode->visible_bytes, inode->journaled_bytes);
-    ASSERT_EQ(inode->written_bytes, inode->journaled_bytes);
+    ASSERT_EQ(inode->visible_bytes,
+              inode->log == nullptr ? inode->journaled_bytes
+                                    : inode->log->journaled().known.logical);
+    ASSERT_EQ(inode->written_bytes, inode->visible_bytes);
     ASSERT_TRUE(inode->is_directory || inode->entries.empty());
     for (const auto& [name, ino] : inode->entries) {
       const InodePtr child = names.Find(ino);

@@ -86,7 +86,17 @@ TEST_P(RocksDBFiles, WhatRocksDBIsToldAboutAFile) {
   const auto sequential = OpenSequential("/000001.log");
   EXPECT_FALSE(sequential->use_direct_io());
   EXPECT_EQ(sequential->GetRequiredBufferAlignment(), 4096U);
-  EXPECT_FALSE(OpenRandomRW("/000001.log")->use_direct_io());
+  Write("/file", "");
+  EXPECT_FALSE(OpenRandomRW("/file")->use_direct_io());
+}
+
+// RocksDB changes no log in place.
+TEST_P(RocksDBFiles, ALogIsNotOpenedToBeChangedInPlace) {
+  Write("/000001.log", "content");
+  std::unique_ptr<rocksdb::FSRandomRWFile> file;
+  EXPECT_TRUE(fs_->NewRandomRWFile("/000001.log", file_options_, &file, nullptr)
+                  .IsNotSupported());
+  EXPECT_EQ(file, nullptr);
 }
 
 TEST_P(RocksDBFiles, ANewFileUnderAnOldNameLeavesReadersTheirs) {

@@ -36,6 +36,17 @@ std::string AfterReboot(const std::string& image,
   return device->Image();
 }
 
+std::string WithoutUnflushedJournal(const SimDevice& sim,
+                                    const Superblock& superblock) {
+  std::string image = sim.Image();
+  const std::string durable = sim.DurableImage();
+  for (const uint64_t offset : superblock.region_offset) {
+    image.replace(offset, superblock.region_bytes, durable, offset,
+                  superblock.region_bytes);
+  }
+  return image;
+}
+
 Result MountSim(std::unique_ptr<SimDevice> device, const MountOptions& options,
                 std::shared_ptr<Volume>* volume, SimDevice** sim) {
   if (sim != nullptr) *sim = device.get();

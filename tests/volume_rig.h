@@ -26,6 +26,11 @@ std::unique_ptr<SimDevice> SimFrom(const std::string& image,
 std::string AfterReboot(const std::string& image,
                         uint32_t logical_block_bytes = 512);
 
+// All that has been written, but for what has not been flushed of the journal:
+// what an unlucky power cut leaves.
+std::string WithoutUnflushedJournal(const SimDevice& sim,
+                                    const Superblock& superblock);
+
 // Mounts `device`; *sim (if given) stays valid as long as the volume.
 Result MountSim(std::unique_ptr<SimDevice> device, const MountOptions& options,
                 std::shared_ptr<Volume>* volume, SimDevice** sim = nullptr);

@@ -58,7 +58,6 @@ Json RecoveryJson(const Journal::RecoveryReport& recovery) {
       {"region", recovery.region},
       {"snapshot_frames", recovery.snapshot_frames},
       {"delta_frames", recovery.delta_frames},
-      {"dropped_frames", recovery.dropped_frames},
       {"operations", recovery.operations},
       {"region_used_bytes", recovery.region_used_bytes},
       {"corruption", recovery.corruption},
