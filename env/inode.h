@@ -61,7 +61,8 @@ struct Inode {
   std::atomic<uint64_t> mtime_us{0};
   std::atomic<uint64_t> visible_bytes{0};
   std::atomic<uint64_t> written_bytes{0};
-  // Of the last operation that gave the file a name; 0: before this mount.
+  // Of the last operation that gave the file a name, or a log a segment or
+  // blocks; 0: before this mount.
   std::atomic<uint64_t> named_lsn{0};
 
   // What a reader works with: a map and sizes of one moment, such that every

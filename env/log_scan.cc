@@ -1,6 +1,7 @@
 #include "env/log_scan.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "env/log_frame.h"
@@ -28,7 +29,13 @@ Result FindDamage(const LogState::Journaled& journaled, LogWalker* walker,
   }
   bool found = false;
   uint64_t upto = 0;
-  if (Result r = walker->FindProof(&found, &upto); !r.ok()) return r;
+  if (Result r = walker->FindProof(&found, &upto); r.error() == EUCLEAN) {
+    scan->damage = missing + ", and " + r.context();
+    ++scan->length;
+    return Result::Ok();
+  } else if (!r.ok()) {
+    return r;
+  }
   if (found) {
     scan->length = std::max(scan->length, upto);
     scan->damage = missing + ", but a later one says that everything before " +

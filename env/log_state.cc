@@ -36,7 +36,9 @@ bool LogState::Fits(const LogSegment& segment) const {
     if (old.logical < segment.logical) last = &old;
   }
   return last == nullptr ? segment.logical == 0
-                         : segment.position > last->position;
+                         : segment.position > last->position &&
+                               segment.logical - last->logical <=
+                                   segment.position - last->position;
 }
 
 int64_t LogState::Begin(const LogSegment& segment) {

@@ -119,8 +119,7 @@ Result LogWriter::WriteAt(uint64_t offset, const char* data, size_t bytes) {
 Result LogWriter::EnsureSegment() {
   if (has_segment_) return Result::Ok();
   LogSegment segment;
-  if (Result r = volume_->BeginSegment(file_->inode(), &segment, &needed_lsn_);
-      !r.ok()) {
+  if (Result r = volume_->BeginSegment(file_->inode(), &segment); !r.ok()) {
     return r;
   }
   generation_ = segment.generation;
@@ -157,13 +156,11 @@ Result LogWriter::EnsureSpace(uint64_t more) {
     const uint64_t growth =
         hint > have ? hint - have
                     : std::clamp(have, kMinGrowthBytes, kMaxGrowthBytes);
-    Lsn lsn = 0;
     Result result = volume_->ExtendLog(
         file_->inode(), need,
-        std::max(need, DivideRoundUp(growth, kBlockBytes)), durable_, &lsn);
+        std::max(need, DivideRoundUp(growth, kBlockBytes)), durable_);
     map_ = file_->inode()->map();
     if (!result.ok()) return result;
-    needed_lsn_ = std::max(needed_lsn_, lsn);
   }
   return Result::Error(EIO, "internal error: no room in blocks allocated");
 }
@@ -190,6 +187,7 @@ Result LogWriter::EnsureBuffer(uint64_t payload) {
 
 Result LogWriter::WritePending(Lock* lock, bool through) {
   if (Result r = volume_->CheckAlive(); !r.ok()) return r;
+  if (pending_ == 0) return Result::Ok();
   std::vector<PlannedFrame> frames;
   if (FitsRun(pending_)) {
     frames.push_back({tail_.position, static_cast<uint32_t>(pending_)});
@@ -302,8 +300,25 @@ Result LogWriter::WritePiece(const Piece& piece,
   return result;
 }
 
+// A Truncate may come while the lock is released: nobody waits for what is
+// gone.
+uint64_t LogWriter::Reachable(uint64_t size) const {
+  return std::min(size, tail_.logical + pending_);
+}
+
+Result LogWriter::AwaitIdle(Lock* lock) {
+  while (error_.ok() && (writing_ || pending_ > 0)) {
+    if (writing_) {
+      idle_.Wait(lock);
+    } else if (Result r = WritePending(lock, false); !r.ok()) {
+      return r;
+    }
+  }
+  return error_;
+}
+
 Result LogWriter::AwaitWritten(Lock* lock, uint64_t size) {
-  while (error_.ok() && written_.logical < size) {
+  while (error_.ok() && written_.logical < Reachable(size)) {
     if (writing_) {
       idle_.Wait(lock);
     } else if (Result r = WritePending(lock, false); !r.ok()) {
@@ -316,8 +331,8 @@ Result LogWriter::AwaitWritten(Lock* lock, uint64_t size) {
 // What was written before is made durable by a flush alone, never by writing
 // something else through.
 Result LogWriter::AwaitDurable(Lock* lock, uint64_t size) {
-  while (error_.ok() && durable_.logical < size) {
-    if (written_.logical < size) {
+  while (error_.ok() && durable_.logical < Reachable(size)) {
+    if (written_.logical < Reachable(size)) {
       if (writing_) {
         idle_.Wait(lock);
         continue;
@@ -349,35 +364,29 @@ Result LogWriter::StartWriteback() { return WriteOut(); }
 
 Result LogWriter::Flush() {
   if (Result r = CheckOwner(); !r.ok()) return r;
-  Lsn needed = 0;
   {
     Lock lock(mutex_);
     if (!error_.ok() || volume_->flush_mode() == FlushMode::kMemory) {
       return error_;
     }
     if (Result r = AwaitWritten(&lock, size()); !r.ok()) return r;
-    needed = needed_lsn_;
   }
-  return volume_->Settle(needed);
+  return volume_->Settle(volume_->NamedBy(*inode_));
 }
 
 Result LogWriter::Sync() {
   if (Result r = CheckOwner(); !r.ok()) return r;
-  Lsn needed = volume_->NamedBy(*inode_);
+  // On the device before the flush that makes the data durable, so that there
+  // need not be another one.
+  const Lsn named = volume_->NamedBy(*inode_);
+  Result result = volume_->write_through() ? volume_->CommitDurable(named)
+                                           : volume_->CommitWritten(named);
+  if (!result.ok()) return result;
   {
     Lock lock(mutex_);
-    // On the device before the flush that makes the data durable, so that there
-    // need not be another one.
-    needed = std::max(needed, needed_lsn_);
-    lock.unlock();
-    Result named = volume_->write_through() ? volume_->CommitDurable(needed)
-                                            : volume_->CommitWritten(needed);
-    if (!named.ok()) return named;
-    lock.lock();
     if (Result r = AwaitDurable(&lock, size()); !r.ok()) return r;
-    needed = std::max(needed, needed_lsn_);
   }
-  Result result = volume_->CommitDurable(needed);
+  result = volume_->CommitDurable(volume_->NamedBy(*inode_));
   if (result.ok()) return result;
   // A sync that failed must not be followed by one that succeeds.
   Lock lock(mutex_);
@@ -392,7 +401,8 @@ Result LogWriter::Close() {
   {
     Lock lock(mutex_);
     if (!changed_) return error_;
-    if (Result r = AwaitWritten(&lock, size()); !r.ok()) return r;
+    // Others may go on appending until all is written and the lock is held.
+    if (Result r = AwaitIdle(&lock); !r.ok()) return r;
     // The journal names the end of what is durable.
     if (Result r = volume_->FlushDevice(); !r.ok()) return Fail(std::move(r));
     durable_ = written_;
@@ -418,24 +428,25 @@ Result LogWriter::Truncate(uint64_t bytes) {
       return r;
     }
   }
-  if (Result r = AwaitWritten(&lock, size()); !r.ok()) return r;
+  if (Result r = AwaitIdle(&lock); !r.ok()) return r;
   changed_ = true;  // Close gives back what lies behind
-  if (bytes == size()) return Result::Ok();
-  if (Result r = CutTo(bytes); !r.ok()) return Fail(std::move(r));
+  if (bytes >= size()) return Result::Ok();
+  Lsn lsn = 0;
+  if (Result r = CutTo(bytes, &lsn); !r.ok()) return r;
   lock.unlock();
-  return volume_->Settle(needed_lsn_);
+  return volume_->Settle(lsn);
 }
 
 // The frame that `bytes` lies in is void from the new segment on, which begins
 // with a copy of what is kept of it, in other blocks: until the journal names
 // them, the log is what it was.
-Result LogWriter::CutTo(uint64_t bytes) {
+Result LogWriter::CutTo(uint64_t bytes, Lsn* lsn) {
   LogPosition cut;
   std::string kept;
   if (bytes > 0) {
     if (Result r = FindFrame(bytes, &cut, &kept); !r.ok()) return r;
   }
-  if (Result r = volume_->FlushDevice(); !r.ok()) return r;
+  if (Result r = volume_->FlushDevice(); !r.ok()) return Fail(std::move(r));
   const uint64_t keep_blocks =
       cut.logical == 0 ? 0 : DivideRoundUp(cut.position, kBlockBytes);
   LogSegment segment;
@@ -457,11 +468,11 @@ Result LogWriter::CutTo(uint64_t bytes) {
   if (result.ok()) result = volume_->FlushDevice();
   if (!result.ok()) {
     volume_->AbandonCut(new_log);
-    return result;
+    return Fail(std::move(result));
   }
   size_.store(bytes, std::memory_order_release);
-  result =
-      volume_->FinishCut(file_->inode(), new_log, segment, tail_, &needed_lsn_);
+  result = volume_->FinishCut(file_->inode(), new_log, segment, tail_, lsn);
+  if (!result.ok()) return Fail(std::move(result));
   written_ = durable_ = tail_;
   has_segment_ = true;
   return result;

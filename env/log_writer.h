@@ -55,6 +55,8 @@ class LogWriter final : public FileWriter {
   // Writes all that is pending; `through` to the medium where that is one
   // write.
   Result WritePending(Lock* lock, bool through);
+  // Returns with the lock held when there is nothing to be written.
+  Result AwaitIdle(Lock* lock);
   // Return when everything below `size` has been written, or is durable.
   Result AwaitWritten(Lock* lock, uint64_t size);
   Result AwaitDurable(Lock* lock, uint64_t size);
@@ -68,9 +70,11 @@ class LogWriter final : public FileWriter {
   Result EnsureBuffer(uint64_t payload);
   Result BuildPieces(const std::vector<PlannedFrame>& frames,
                      AlignedBuffer* source, std::vector<Piece>* pieces);
-  Result CutTo(uint64_t bytes);
+  // *lsn names what is left. An error before the first change is not kept.
+  Result CutTo(uint64_t bytes, Lsn* lsn);
   Result WriteCopy(const std::string& kept);
   Result FindFrame(uint64_t offset, LogPosition* before, std::string* front);
+  uint64_t Reachable(uint64_t size) const;
   Result Fail(Result error);
 
   Result WritePiece(const Piece& piece,
@@ -91,7 +95,6 @@ class LogWriter final : public FileWriter {
   bool writing_ = false;
   bool changed_ = false;  // since Start or Close
   bool has_segment_ = false;
-  Lsn needed_lsn_ = 0;  // names segment and blocks
   Result error_;
 };
 

@@ -57,6 +57,8 @@ PlainWriter::~PlainWriter() {
 
 Result PlainWriter::Start() {
   const std::lock_guard<std::mutex> lock(mutex_);
+  // What the writer before could not publish may not be durable.
+  unflushed_ = inode_->written_bytes != inode_->journaled_bytes;
   return LoadTail(inode_->written_bytes);
 }
 

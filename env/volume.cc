@@ -148,6 +148,7 @@ Result Volume::ClaimBlocks() {
 // cut has left must not be taken for what the death of a process left on this
 // one.
 Result Volume::StartWriting() {
+  journal_->SetWriteThrough(write_through());
   journal_->SetSnapshotSource([this](std::vector<std::string>* chunks) {
     return EncodeSnapshot(chunks);
   });

@@ -185,13 +185,12 @@ class Volume : public std::enable_shared_from_this<Volume> {
   // Finds the end of a log by walking its frames, where nobody has since an
   // unclean unmount.
   Result SizeLog(const InodePtr& inode);
-  // A new segment behind what the log has, which is made durable first. *lsn
-  // names it.
-  Result BeginSegment(const InodePtr& inode, LogSegment* segment, Lsn* lsn);
-  // More blocks, `need` at least. The journal learns of them at *lsn, and that
-  // the log is durable up to `known`.
+  // A new segment behind what the log has, which is made durable first.
+  Result BeginSegment(const InodePtr& inode, LogSegment* segment);
+  // More blocks, `need` at least. The journal learns of them, and that the log
+  // is durable up to `known`.
   Result ExtendLog(const InodePtr& inode, uint64_t need_blocks,
-                   uint64_t want_blocks, const LogPosition& known, Lsn* lsn);
+                   uint64_t want_blocks, const LogPosition& known);
   // Journals that the log ends at `end`, which is durable, and lets the blocks
   // behind it go.
   Result CloseLog(const InodePtr& inode, const LogPosition& end, Lsn* lsn);
@@ -209,7 +208,8 @@ class Volume : public std::enable_shared_from_this<Volume> {
                    const LogSegment& segment, const LogPosition& end, Lsn* lsn);
   // Durable writes leave as writes through.
   bool write_through() const;
-  // What the journal must hold for the file to be found under its name.
+  // What the journal must hold for the file to be found under its name, and for
+  // a log to be found in its blocks.
   Lsn NamedBy(const Inode& inode) const;
   // `lsn` is on the device.
   Result CommitWritten(Lsn lsn);

@@ -39,9 +39,7 @@ Result Volume::SizeLog(const InodePtr& inode) {
   return Result::Ok();
 }
 
-Result Volume::BeginSegment(const InodePtr& inode, LogSegment* segment,
-                            Lsn* lsn) {
-  *lsn = 0;
+Result Volume::BeginSegment(const InodePtr& inode, LogSegment* segment) {
   if (Result r = CheckOwner(); !r.ok()) return r;
   if (Result r = FlushDevice(); !r.ok()) return r;
   if (Result r = RandomNonce(&segment->generation); !r.ok()) return r;
@@ -64,14 +62,12 @@ Result Volume::BeginSegment(const InodePtr& inode, LogSegment* segment,
   op.segment = *segment;
   std::string operations;
   op.EncodeTo(&operations);
-  *lsn = journal_->Append(operations);
+  inode->named_lsn = journal_->Append(operations);
   return Result::Ok();
 }
 
 Result Volume::ExtendLog(const InodePtr& inode, uint64_t need_blocks,
-                         uint64_t want_blocks, const LogPosition& known,
-                         Lsn* lsn) {
-  *lsn = 0;
+                         uint64_t want_blocks, const LogPosition& known) {
   if (Result r = CheckOwner(); !r.ok()) return r;
   return WithReclaim([&](bool last_attempt) {
     const std::shared_ptr<const ExtentMap> map = inode->map();
@@ -107,7 +103,7 @@ Result Volume::ExtendLog(const InodePtr& inode, uint64_t need_blocks,
     op.log_end = known;
     op.mtime_us = inode->mtime_us;
     op.EncodeTo(&operations);
-    *lsn = journal_->Append(operations);
+    inode->named_lsn = journal_->Append(operations);
     return result;
   });
 }
@@ -143,6 +139,7 @@ Result Volume::CloseLog(const InodePtr& inode, const LogPosition& end,
     inode->set_map(std::move(shorter));
   }
   *lsn = journal_->Append(operations);
+  inode->named_lsn = *lsn;
   return Result::Ok();
 }
 
@@ -151,6 +148,12 @@ Result Volume::PrepareCut(const InodePtr& inode, uint64_t keep_blocks,
   if (Result r = CheckOwner(); !r.ok()) return r;
   cut->keep_blocks = keep_blocks;
   return WithReclaim([&](bool last_attempt) {
+    if (Result r = CheckRoomLocked(
+            kSegmentBytesInSnapshot + more_blocks * kExtentBytesInSnapshot,
+            kRoomForLogs);
+        !r.ok()) {
+      return r;
+    }
     auto map = std::make_shared<ExtentMap>(*inode->map());
     std::vector<Extent> dropped;
     map->Truncate(keep_blocks, &dropped);
@@ -213,6 +216,7 @@ Result Volume::FinishCut(const InodePtr& inode, const LogCut& cut,
   op.log_end = end;
   op.EncodeTo(&operations);
   *lsn = journal_->Append(operations);
+  inode->named_lsn = *lsn;
   return Result::Ok();
 }
 

@@ -1,3 +1,5 @@
+// ctest: one-thread
+
 // Random operations on logs, cut short by a power cut or by the death of the
 // process at every write and at every flush; then each log is compared with
 // what was promised of it.

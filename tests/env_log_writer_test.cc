@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cmath>
 #include <random>
@@ -541,6 +542,42 @@ TEST_F(LogWriterTest, SyncsBesideAppendsShareWrites) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(Read(), content);
+  EXPECT_EQ(ReadAfterPowerCut(), content);
+}
+
+// Nobody of them has to know of the others: each call does what it says with
+// what is there when it is served.
+TEST_F(LogWriterTest, AppendsSyncsClosesAndTruncatesMayMeet) {
+  std::mt19937_64 rng(TestSeed());
+  Create();
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> threads;
+  threads.reserve(4);
+  for (int t = 0; t < 2; ++t) {
+    threads.emplace_back([&] {
+      while (!stop) EXPECT_TRUE(writer_->Sync().ok());
+    });
+  }
+  threads.emplace_back([&] {
+    while (!stop) EXPECT_TRUE(writer_->Close().ok());
+  });
+  threads.emplace_back([&, seed = rng()] {
+    std::mt19937_64 sizes(seed);
+    while (!stop) {
+      const uint64_t size = writer_->size();
+      EXPECT_TRUE(writer_->Truncate(size == 0 ? 0 : sizes() % size).ok());
+    }
+  });
+  for (uint64_t i = 0; i < ScaledRounds(1000); ++i) {
+    EXPECT_TRUE(Append(std::string(rng() % 3000 + 1, 'x')).ok());
+  }
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  ASSERT_OK(Append("the end"));
+  ASSERT_OK(writer_->Sync());
+  const std::string content = Read();
+  EXPECT_EQ(content.size(), writer_->size());
+  EXPECT_EQ(content.find_first_not_of('x'), content.size() - 7);
   EXPECT_EQ(ReadAfterPowerCut(), content);
 }
 
