@@ -89,7 +89,7 @@ Result FileReader::Start(ReadRange* ranges, size_t count, ReadBatch* batch,
   return Submit(ranges, count, true, ioprio, batch);
 }
 
-Result SequentialReader::Fill(uint16_t ioprio) {
+Result SequentialReader::Fill(size_t length, uint16_t ioprio) {
   if (!buffer_ || buffer_.size() < readahead_) {
     buffer_ = BufferPool::Get(readahead_);
     if (!buffer_) return Result::Error(ENOMEM, "readahead buffer");
@@ -98,6 +98,12 @@ Result SequentialReader::Fill(uint16_t ioprio) {
   buffer_start_ = AlignDown(position_, kBlockBytes);
   Result result =
       reader_.Read(buffer_start_, readahead_, buffer_.data(), ioprio);
+  if (!result.ok()) {
+    // What was only read ahead may be what is lost.
+    buffer_start_ = position_;
+    result = reader_.Read(position_, std::min(length, readahead_),
+                          buffer_.data(), ioprio);
+  }
   if (!result.ok()) return result;
   buffered_ = result.bytes();
   readahead_ = std::min(readahead_ * 2, kMaxReadahead);
@@ -109,7 +115,7 @@ Result SequentialReader::Read(size_t length, char* memory, uint16_t ioprio) {
   while (done < length) {
     const uint64_t buffer_end = buffer_start_ + buffered_;
     if (position_ < buffer_start_ || position_ >= buffer_end) {
-      if (Result r = Fill(ioprio); !r.ok()) return r;
+      if (Result r = Fill(length - done, ioprio); !r.ok()) return r;
       if (position_ >= buffer_start_ + buffered_) break;  // end of the file
       continue;
     }

@@ -65,7 +65,9 @@ class SequentialReader {
   const FileReader& reader() const { return reader_; }
 
  private:
-  Result Fill(uint16_t ioprio);
+  // Buffers the bytes at position_, at least `length` of them and as many more
+  // as readahead allows.
+  Result Fill(size_t length, uint16_t ioprio);
 
   const FileReader reader_;
   uint64_t position_ = 0;

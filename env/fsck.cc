@@ -45,7 +45,10 @@ class Checker {
   Result CheckSuperblocks(bool* usable);
   Result ReplayJournal(bool* usable);
   void CheckNames();
-  void CheckExtents();
+  // Returns whether every block belongs to one file, inside the volume.
+  bool CheckExtents();
+  // Every frame, from the first one on.
+  void CheckLogs();
   void CheckMount(const Volume& volume, const VolumeUsage& mounted);
 
   void Problem(const std::string& line);
@@ -58,8 +61,7 @@ class Checker {
   void WalkTree();
   void CheckInode(const Inode& inode);
   void CheckFile(const Inode& inode, uint64_t names);
-  void CheckLog(const Inode& inode, const std::string& owner);
-  void CheckOverlaps();
+  bool CheckOverlaps();
   std::string Owner(uint64_t ino) const;
 
   BlockDevice* const device_;
@@ -246,7 +248,7 @@ void Checker::CheckFile(const Inode& inode, uint64_t names) {
     blocks += extent.count;
     ++report_->extents;
   }
-  if (inode.log != nullptr) return CheckLog(inode, owner);
+  if (inode.log != nullptr) return;
   // Rounded down, for blocks * kBlockBytes might not fit.
   if (inode.visible_bytes > 0 &&
       (inode.visible_bytes - 1) / kBlockBytes >= blocks) {
@@ -255,18 +257,21 @@ void Checker::CheckFile(const Inode& inode, uint64_t names) {
   }
 }
 
-// Every frame of it, from the first one on.
-void Checker::CheckLog(const Inode& inode, const std::string& owner) {
-  LogScan scan;
-  const Result result = ScanLog(device_, inode, /*from_start=*/true, &scan);
-  if (!result.ok()) {
-    Problem(owner + ": log cannot be read: " + result.ToString());
-  } else if (!scan.damage.empty()) {
-    Problem(owner + ": " + scan.damage);
-  }
+void Checker::CheckLogs() {
+  namespace_.ForEach([this](const InodePtr& inode) {
+    if (inode->log == nullptr) return;
+    LogScan scan;
+    const Result result = ScanLog(device_, *inode, /*from_start=*/true, &scan);
+    if (!result.ok()) {
+      Problem(Owner(inode->ino) + ": log cannot be read: " + result.ToString());
+    } else if (!scan.damage.empty()) {
+      Problem(Owner(inode->ino) + ": " + scan.damage);
+    }
+  });
 }
 
-void Checker::CheckExtents() {
+bool Checker::CheckExtents() {
+  bool sound = true;
   const uint64_t total = superblock_.device_bytes / kBlockBytes;
   usage_.total_blocks = total;
   usage_.inodes = namespace_.inode_count();
@@ -279,16 +284,18 @@ void Checker::CheckExtents() {
         extent.count > total - extent.start) {
       Problem(Owner(run.ino) + ": " + ShowRun(extent) +
               " lie outside the volume of " + std::to_string(total));
+      sound = false;
     }
     (run.ino == 0 ? usage_.metadata_blocks : usage_.allocated_blocks) +=
         extent.count;
   }
-  CheckOverlaps();
+  return CheckOverlaps() && sound;
 }
 
 // Goes over the device from front to back: what begins before the blocks seen
 // so far end shares some of them.
-void Checker::CheckOverlaps() {
+bool Checker::CheckOverlaps() {
+  bool sound = true;
   std::sort(runs_.begin(), runs_.end(),
             [](const OwnedRun& a, const OwnedRun& b) {
               return a.extent.start < b.extent.start;
@@ -302,6 +309,7 @@ void Checker::CheckOverlaps() {
     if (extent.start < end) {
       Problem(ShowRun({extent.start, std::min(end, run_end) - extent.start}) +
               " belong to both " + Owner(owner) + " and " + Owner(run.ino));
+      sound = false;
     } else {
       const uint64_t gap = extent.start - end;
       usage_.free_blocks += gap;
@@ -319,6 +327,7 @@ void Checker::CheckOverlaps() {
     ++usage_.free_runs;
     usage_.largest_free_run = std::max(usage_.largest_free_run, gap);
   }
+  return sound;
 }
 
 // What the mount makes of the same volume must be what was counted here.
@@ -362,7 +371,12 @@ Result Fsck(std::unique_ptr<BlockDevice> device, FsckReport* report) {
   if (!result.ok()) return std::move(result).With(device->name());
   if (usable) {
     checker.CheckNames();
-    checker.CheckExtents();
+    // Where extents are forged, a walk over them need not come to an end.
+    if (checker.CheckExtents()) {
+      checker.CheckLogs();
+    } else {
+      report->notes.push_back("the frames of logs were not looked at");
+    }
     report->usage = checker.usage();
 
     MountOptions options;

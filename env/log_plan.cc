@@ -43,8 +43,12 @@ bool PlanLogFrames(const ExtentMap& map, uint64_t position, uint64_t bytes,
   frames->clear();
   std::vector<Run> runs = RunsFrom(map, position);
   auto run = runs.begin();
+  // What one frame can carry leaves as one piece of work, whatever follows it:
+  // the plan for more bytes begins with the plan for fewer.
+  uint64_t together = 0;
   while (bytes > 0) {
-    uint64_t payload = std::min<uint64_t>(bytes, kMaxLogPayload);
+    if (together == 0) together = std::min<uint64_t>(bytes, kMaxLogPayload);
+    uint64_t payload = together;
     const uint64_t whole = LogFrameBytes(payload);
     auto fits = std::find_if(run, runs.end(), [whole](const Run& candidate) {
       return candidate.bytes() >= whole;
@@ -60,6 +64,7 @@ bool PlanLogFrames(const ExtentMap& map, uint64_t position, uint64_t bytes,
     frames->push_back({run->begin, static_cast<uint32_t>(payload)});
     run->begin += LogFrameBytes(payload);
     bytes -= payload;
+    together -= payload;
   }
   return true;
 }

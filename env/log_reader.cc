@@ -49,34 +49,30 @@ Result ReadLog(const OpenFile& file, uint64_t offset, size_t length,
                char* memory, uint16_t ioprio) {
   const Inode& inode = *file.inode();
   LogState* const log = inode.log.get();
-  Result result;
-  // A Truncate between the two looks below leaves a map of one moment and
-  // segments of another.
-  for (int attempt = 0; attempt < 3; ++attempt) {
-    LogWalker::Stream stream;
-    stream.device = file.volume()->device();
-    stream.io_class = IoClassOf(inode.kind);
-    stream.ioprio = ioprio;
-    const LogPosition mark = log->FindMark(offset, &stream.segments);
-    const Inode::View view = inode.view();
-    stream.map = view.map;
-    const uint64_t size = std::min(view.visible_bytes, view.written_bytes);
-    const uint64_t end = std::min<uint64_t>(
-        size, length > UINT64_MAX - offset ? UINT64_MAX : offset + length);
-    std::string damage;
-    const uint64_t damaged_from = log->damaged_from(&damage);
-    if (offset >= damaged_from || end > damaged_from) {
-      return Result::Error(EUCLEAN, "log is damaged: " + damage);
-    }
-    if (offset >= size || length == 0) return Result::Bytes(0);
-    const std::vector<LogSegment> segments = stream.segments;
-    result = CopyOut(std::move(stream), mark, log, offset, end, memory);
-    if (result.error() != EUCLEAN) return result;
-    if (log->journaled().segments == segments && inode.map() == view.map) {
-      return result;
-    }
+  LogWalker::Stream stream;
+  stream.device = file.volume()->device();
+  stream.io_class = IoClassOf(inode.kind);
+  stream.ioprio = ioprio;
+  LogPosition mark;
+  Inode::View view;
+  {
+    // What a Truncate cuts off afterwards stays where it is while the file is
+    // open.
+    const std::lock_guard<std::mutex> change(log->change_mutex());
+    mark = log->FindMark(offset, &stream.segments);
+    view = inode.view();
   }
-  return result;
+  stream.map = view.map;
+  const uint64_t size = std::min(view.visible_bytes, view.written_bytes);
+  const uint64_t end = std::min<uint64_t>(
+      size, length > UINT64_MAX - offset ? UINT64_MAX : offset + length);
+  std::string damage;
+  const uint64_t damaged_from = log->damaged_from(&damage);
+  if (offset >= damaged_from || end > damaged_from) {
+    return Result::Error(EUCLEAN, "log is damaged: " + damage);
+  }
+  if (offset >= size || length == 0) return Result::Bytes(0);
+  return CopyOut(std::move(stream), mark, log, offset, end, memory);
 }
 
 }  // namespace diofs

@@ -53,6 +53,7 @@ int64_t LogState::Begin(const LogSegment& segment) {
                              LogChain(segment.generation)};
   journaled_.known = start;
   journaled_.closed = false;
+  left_ = false;
   while (!marks_.empty() && marks_.back().logical >= segment.logical) {
     marks_.pop_back();
   }
@@ -96,14 +97,14 @@ void LogState::SetEnd(const LogPosition& end) {
   sized_ = true;
 }
 
-void LogState::SetFresh() {
+void LogState::LeaveSegment() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  fresh_ = true;
+  left_ = true;
 }
 
-bool LogState::TakeFresh() {
+bool LogState::TakeSegment() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return std::exchange(fresh_, false);
+  return std::exchange(left_, false);
 }
 
 void LogState::SetDamage(uint64_t from, const std::string& why) {

@@ -36,6 +36,9 @@ class LogState {
 
   // ---- Found since ----------------------------------------------------------
 
+  // Held where segments, blocks and sizes change together, and by readers who
+  // need all three of one moment.
+  std::mutex& change_mutex() { return change_mutex_; }
   // Held by whoever looks for the end, with no other lock.
   std::mutex& sizing_mutex() { return sizing_mutex_; }
   // Has the end been found? It is not, after an unclean unmount, before the
@@ -44,9 +47,10 @@ class LogState {
   // Behind the last frame on the device; where it is sized.
   LogPosition end() const;
   void SetEnd(const LogPosition& end);
-  // A segment begun in this mount that nobody has written to: true once.
-  void SetFresh();
-  bool TakeFresh();
+  // Nothing lies behind the end of the last segment but what it has been given
+  // in this mount: true for the first who asks, until it is left again.
+  void LeaveSegment();
+  bool TakeSegment();
   // What lies at or behind `from` is lost, as `why` says.
   void SetDamage(uint64_t from, const std::string& why);
   // UINT64_MAX where nothing is lost.
@@ -66,11 +70,12 @@ class LogState {
   static constexpr uint64_t kMarkBytes = 64 << 10;
 
   std::mutex sizing_mutex_;
+  std::mutex change_mutex_;   // behind the namespace lock
   mutable std::mutex mutex_;  // a leaf; guards all below
   Journaled journaled_;
   std::vector<LogPosition> marks_;  // by logical
   bool sized_ = false;
-  bool fresh_ = false;
+  bool left_ = false;
   LogPosition end_;
   uint64_t damaged_from_ = UINT64_MAX;
   std::string damage_;

@@ -51,11 +51,6 @@ Result LogWriter::Start() {
   map_ = inode->map();
   tail_ = written_ = inode->log->end();
   size_.store(tail_.logical, std::memory_order_release);
-  if (inode->log->TakeFresh()) {
-    generation_ = inode->log->journaled().segments.back().generation;
-    durable_ = tail_;
-    has_segment_ = true;
-  }
   return Result::Ok();
 }
 
@@ -75,21 +70,16 @@ Result LogWriter::Append(const char* data, size_t bytes) {
 }
 
 Result LogWriter::AppendLocked(Lock* lock, const char* data, size_t bytes) {
-  uint64_t end = 0;
-  if (!CheckedAdd(size(), bytes, &end) || end > kMaxLogBytes) {
-    return Result::Error(EFBIG, "file size overflows");
-  }
   if (bytes == 0) return Result::Ok();
-  if (Result r = volume_->CheckAlive(); !r.ok()) return r;
-  if (Result r = EnsureSegment(); !r.ok()) return r;
-  if (Result r = EnsureSpace(bytes); !r.ok()) return r;
-  changed_ = true;
+  if (Result r = Admit(bytes); !r.ok()) return r;
   while (bytes > 0) {
-    // A part may have been taken already: what follows cannot be all or
-    // nothing.
     if (pending_ == kMaxLogPayload) {
       const uint64_t full = size();
       if (Result r = AwaitWritten(lock, full); !r.ok()) return r;
+      // While the lock was released another one may have taken the room. A part
+      // of this append is there already, so that there is no way back.
+      if (Result r = EnsureSpace(bytes); !r.ok()) return Fail(std::move(r));
+      continue;
     }
     const size_t chunk = std::min<uint64_t>(bytes, kMaxLogPayload - pending_);
     if (Result r = EnsureBuffer(pending_ + chunk); !r.ok()) {
@@ -116,14 +106,31 @@ Result LogWriter::WriteAt(uint64_t offset, const char* data, size_t bytes) {
   return AppendLocked(&lock, data, bytes);
 }
 
+Result LogWriter::Admit(uint64_t more) {
+  uint64_t end = 0;
+  if (!CheckedAdd(size(), more, &end) || end > kMaxLogBytes) {
+    return Result::Error(EFBIG, "file size overflows");
+  }
+  if (Result r = volume_->CheckAlive(); !r.ok()) return r;
+  if (Result r = EnsureSegment(); !r.ok()) return r;
+  if (Result r = EnsureSpace(more); !r.ok()) return r;
+  changed_ = true;
+  return Result::Ok();
+}
+
 Result LogWriter::EnsureSegment() {
   if (has_segment_) return Result::Ok();
   LogSegment segment;
-  if (Result r = volume_->BeginSegment(file_->inode(), &segment); !r.ok()) {
+  bool goes_on = false;
+  if (Result r = volume_->ContinueLog(file_->inode(), &segment, &goes_on);
+      !r.ok()) {
     return r;
   }
   generation_ = segment.generation;
-  tail_ = {segment.logical, segment.position, LogChain(generation_)};
+  if (!goes_on) {
+    tail_ = {segment.logical, segment.position, LogChain(generation_)};
+  }
+  tail_.position = AlignUp(tail_.position, kBlockBytes);
   written_ = durable_ = tail_;
   front_ = 0;
   has_segment_ = true;
@@ -145,11 +152,9 @@ Result LogWriter::EnsureSpace(uint64_t more) {
   const uint64_t total = pending_ + more;
   if (FitsRun(total)) return Result::Ok();
   std::vector<PlannedFrame> frames;
-  // One attempt is enough, but for blocks that lie too scattered.
-  for (int attempt = 0; attempt < 3; ++attempt) {
-    if (PlanLogFrames(*map_, tail_.position, total, &frames)) {
-      return Result::Ok();
-    }
+  // Blocks that the plan skips, for the frame fits into later ones, may have to
+  // be made up for; each turn finds room for one more frame at least.
+  while (!PlanLogFrames(*map_, tail_.position, total, &frames)) {
     const uint64_t have = map_->blocks() * uint64_t{kBlockBytes};
     const uint64_t need = BlocksForLog(total);
     const uint64_t hint = preallocation_bytes_;
@@ -162,7 +167,7 @@ Result LogWriter::EnsureSpace(uint64_t more) {
     map_ = file_->inode()->map();
     if (!result.ok()) return result;
   }
-  return Result::Error(EIO, "internal error: no room in blocks allocated");
+  return Result::Ok();
 }
 
 Result LogWriter::EnsureBuffer(uint64_t payload) {
@@ -421,6 +426,9 @@ Result LogWriter::Truncate(uint64_t bytes) {
   Lock lock(mutex_);
   if (!error_.ok()) return error_;
   static const char kZeros[kBlockBytes] = {};
+  if (bytes > size()) {
+    if (Result r = Admit(bytes - size()); !r.ok()) return r;
+  }
   while (size() < bytes) {
     if (Result r = AppendLocked(
             &lock, kZeros, std::min<uint64_t>(sizeof(kZeros), bytes - size()));

@@ -62,6 +62,10 @@ class LogWriter final : public FileWriter {
   Result AwaitDurable(Lock* lock, uint64_t size);
 
   // With mutex_ held throughout.
+
+  // Makes ready for `more` bytes behind the pending ones, or says why there
+  // cannot be any.
+  Result Admit(uint64_t more);
   Result EnsureSegment();
   // Makes sure that `more` bytes behind the pending ones have blocks.
   Result EnsureSpace(uint64_t more);

@@ -183,10 +183,13 @@ class Volume : public std::enable_shared_from_this<Volume> {
   // For LogWriter and readers of logs.
 
   // Finds the end of a log by walking its frames, where nobody has since an
-  // unclean unmount.
+  // unclean unmount. The caller has it open.
   Result SizeLog(const InodePtr& inode);
-  // A new segment behind what the log has, which is made durable first.
-  Result BeginSegment(const InodePtr& inode, LogSegment* segment);
+  // Makes a log ready for what is to be appended: *goes_on behind its end in
+  // the last segment, where it was closed or created in this mount; else, for
+  // frames that nobody knows of may lie there, in a new one, before which all
+  // is made durable.
+  Result ContinueLog(const InodePtr& inode, LogSegment* segment, bool* goes_on);
   // More blocks, `need` at least. The journal learns of them, and that the log
   // is durable up to `known`.
   Result ExtendLog(const InodePtr& inode, uint64_t need_blocks,
@@ -245,6 +248,9 @@ class Volume : public std::enable_shared_from_this<Volume> {
   static constexpr uint64_t kRoomForRename = 44;
   static constexpr uint64_t kRoomForLogs = 48;
   Result CheckRoomLocked(uint64_t more_bytes, uint64_t percent) const;
+  Result SizeUnopenedLog(const InodePtr& inode);
+  Result BeginSegment(const InodePtr& inode, LogSegment* segment);
+  Result ReopenLog(const InodePtr& inode);
   // Any error of the journal or of a flush ends all changes of this mount.
   Result Stop(Result error);
   std::shared_ptr<OpenFile> OpenLocked(const InodePtr& inode);

@@ -6,6 +6,7 @@
 
 #include "dio/align.h"
 #include "env/log_scan.h"
+#include "env/open_file.h"
 #include "env/volume.h"
 
 namespace diofs {
@@ -39,8 +40,48 @@ Result Volume::SizeLog(const InodePtr& inode) {
   return Result::Ok();
 }
 
-Result Volume::BeginSegment(const InodePtr& inode, LogSegment* segment) {
+// Its blocks stay its own meanwhile.
+Result Volume::SizeUnopenedLog(const InodePtr& inode) {
+  std::shared_ptr<OpenFile> opened;
+  {
+    std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+    if (unmounted_) return Result::Error(ESTALE, "volume is unmounted");
+    if (inode->link_count == 0 && inode->open_count == 0) return Result::Ok();
+    opened = OpenLocked(inode);
+  }
+  return SizeLog(inode);
+}
+
+Result Volume::ContinueLog(const InodePtr& inode, LogSegment* segment,
+                           bool* goes_on) {
   if (Result r = CheckOwner(); !r.ok()) return r;
+  *goes_on = inode->log->TakeSegment();
+  if (!*goes_on) return BeginSegment(inode, segment);
+  const LogState::Journaled journaled = inode->log->journaled();
+  *segment = journaled.segments.back();
+  if (!journaled.closed) return Result::Ok();
+  Result result = ReopenLog(inode);
+  if (!result.ok()) inode->log->LeaveSegment();
+  return result;
+}
+
+Result Volume::ReopenLog(const InodePtr& inode) {
+  std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+  if (Result r = CheckWritableLocked(); !r.ok()) return r;
+  MetadataOp op;
+  op.type = OpType::kLogEnd;
+  op.ino = inode->ino;
+  op.log_end = inode->log->journaled().known;
+  op.mtime_us = inode->mtime_us;
+  inode->log->SetKnown(op.log_end, /*closed=*/false);
+  if (inode->link_count == 0) return Result::Ok();
+  std::string operations;
+  op.EncodeTo(&operations);
+  inode->named_lsn = journal_->Append(operations);
+  return Result::Ok();
+}
+
+Result Volume::BeginSegment(const InodePtr& inode, LogSegment* segment) {
   if (Result r = FlushDevice(); !r.ok()) return r;
   if (Result r = RandomNonce(&segment->generation); !r.ok()) return r;
   std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
@@ -122,6 +163,7 @@ Result Volume::CloseLog(const InodePtr& inode, const LogPosition& end,
   op.closed = true;
   op.mtime_us = NowMicros();
   inode->log->SetKnown(end, /*closed=*/true);
+  inode->log->LeaveSegment();
   inode->mtime_us = op.mtime_us;
   std::string operations;
   op.EncodeTo(&operations);
@@ -187,12 +229,16 @@ Result Volume::FinishCut(const InodePtr& inode, const LogCut& cut,
   // until the last handle is closed.
   auto kept = std::make_shared<ExtentMap>(*map);
   kept->Truncate(cut.keep_blocks, &inode->truncated);
-  const int64_t more = inode->log->Begin(segment);
-  inode->log->SetKnown(end, /*closed=*/false);
-  inode->log->SetEnd(end);
+  int64_t more = 0;
+  {
+    const std::lock_guard<std::mutex> change(inode->log->change_mutex());
+    more = inode->log->Begin(segment);
+    inode->log->SetKnown(end, /*closed=*/false);
+    inode->log->SetEnd(end);
+    inode->Shrink(cut.map, end.logical);
+  }
   inode->journaled_blocks = cut.map->blocks();
   inode->mtime_us = NowMicros();
-  inode->Shrink(cut.map, end.logical);
   if (inode->link_count == 0) return Result::Ok();
   namespace_.NoteSegments(more);
   namespace_.NoteExtents(static_cast<int64_t>(cut.map->extents().size()) -

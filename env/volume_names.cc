@@ -82,7 +82,7 @@ Result Volume::CreateFile(std::string_view path,
     const InodePtr inode = namespace_.Find(ino);
     if (inode->log != nullptr) {
       inode->log->SetEnd(inode->log->journaled().known);
-      inode->log->SetFresh();
+      inode->log->LeaveSegment();
     }
     opened = OpenLocked(inode);
   }
@@ -200,7 +200,7 @@ Result Volume::Stat(std::string_view path, FileStat* stat) {
     *stat = StatOf(*inode);
   }
   if (inode->log == nullptr || inode->log->sized()) return Result::Ok();
-  if (Result r = SizeLog(inode); !r.ok()) return r;
+  if (Result r = SizeUnopenedLog(inode); !r.ok()) return r;
   stat->size_bytes = inode->visible_bytes.load(std::memory_order_acquire);
   return Result::Ok();
 }
@@ -230,7 +230,7 @@ Result Volume::List(std::string_view path,
     }
   }
   for (const auto& [index, inode] : to_size) {
-    if (Result r = SizeLog(inode); !r.ok()) return r;
+    if (Result r = SizeUnopenedLog(inode); !r.ok()) return r;
     (*entries)[index].stat.size_bytes =
         inode->visible_bytes.load(std::memory_order_acquire);
   }

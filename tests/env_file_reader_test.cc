@@ -135,6 +135,24 @@ TEST_F(FileReaderTest, SequentialReadsMatchAndReadAhead) {
   EXPECT_LT(sim_->reads() - reads, 20u);
 }
 
+TEST_F(FileReaderTest, WhatWasOnlyReadAheadMayBeUnreadable) {
+  // The third block of the file.
+  const uint64_t lost = 2 * kBlockBytes;
+  sim_->SetUnreadable(
+      file_->inode()->map()->extents()[0].start * kBlockBytes + lost,
+      kBlockBytes);
+  SequentialReader reader(file_);
+  std::string memory(lost, '-');
+  for (uint64_t at = 0; at < lost; at += 1000) {
+    const uint64_t length = std::min<uint64_t>(1000, lost - at);
+    const Result result = reader.Read(length, memory.data() + at);
+    ASSERT_TRUE(result.ok()) << result.ToString();
+    ASSERT_EQ(result.bytes(), length);
+  }
+  EXPECT_EQ(memory, content_.substr(0, lost));
+  EXPECT_FALSE(reader.Read(1, memory.data()).ok());
+}
+
 TEST_F(FileReaderTest, SequentialSkipAndTail) {
   SequentialReader reader(file_);
   char memory[16];

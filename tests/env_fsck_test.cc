@@ -295,6 +295,27 @@ TEST(FsckTest, FindsBlocksBehindTheEnd) {
   EXPECT_NE(problem.find("inode 3 (/b): blocks"), std::string::npos) << problem;
 }
 
+// A walk over frames in so many blocks would not come to an end.
+TEST(FsckTest, LogsWithForgedBlocksAreNotWalked) {
+  MetadataOp create = Create("1.log", 2);
+  create.layout = FileLayout::kLog;
+  MetadataOp segment;
+  segment.type = OpType::kSegment;
+  segment.ino = 2;
+  segment.segment.generation = 7;
+  const uint64_t blocks = INT64_MAX / kBlockBytes - 4000;
+  const std::string image =
+      ImageOf({create, segment, Extents(2, {{3000, blocks}})});
+  FsckReport report;
+  ASSERT_TRUE(Check(image, &report).ok());
+  EXPECT_NE(Join(report.problems).find("lie outside the volume"),
+            std::string::npos)
+      << Join(report.problems);
+  EXPECT_NE(Join(report.notes).find("the frames of logs were not looked at"),
+            std::string::npos)
+      << Join(report.notes);
+}
+
 TEST(FsckTest, OperationsThatDoNotFitTheTreeAreAProblem) {
   const std::string problem =
       ProblemOf(ImageOf({Create("a", 2), Create("a", 3)}));

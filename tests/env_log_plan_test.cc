@@ -121,5 +121,34 @@ TEST(LogPlan, FramesFollowEachOtherInsideOfRuns) {
   }
 }
 
+// What fills a frame leaves before the rest of an append has been taken: the
+// room found for all must suffice for its parts.
+TEST(LogPlan, AFullFrameIsPlannedAsIfNothingFollowed) {
+  std::mt19937_64 rng(TestSeed());
+  for (int round = 0; round < 500; ++round) {
+    std::vector<uint64_t> counts(rng() % 40 + 1);
+    for (uint64_t& count : counts) count = rng() % 300 + 1;
+    const ExtentMap map = Runs(counts);
+    uint64_t bytes = rng() % (4 << 20) + 1;
+    const Planned whole = Plan(map, 0, bytes);
+    if (!whole.ok) continue;
+    std::vector<PlannedFrame> parts;
+    uint64_t at = 0;
+    while (bytes > 0) {
+      const uint64_t part = std::min<uint64_t>(bytes, kMaxLogPayload);
+      const Planned planned = Plan(map, at, part);
+      ASSERT_TRUE(planned.ok);
+      parts.insert(parts.end(), planned.frames.begin(), planned.frames.end());
+      at = parts.back().position + LogFrameBytes(parts.back().payload_bytes);
+      bytes -= part;
+    }
+    ASSERT_EQ(parts.size(), whole.frames.size());
+    for (size_t i = 0; i < parts.size(); ++i) {
+      ASSERT_EQ(parts[i].position, whole.frames[i].position);
+      ASSERT_EQ(parts[i].payload_bytes, whole.frames[i].payload_bytes);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace diofs

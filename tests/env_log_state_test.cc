@@ -109,10 +109,10 @@ TEST_F(LogStateTest, DamageEndsWithTheBytesThatAreDamaged) {
 }
 
 TEST_F(LogStateTest, FreshnessIsTakenOnce) {
-  EXPECT_FALSE(log_.TakeFresh());
-  log_.SetFresh();
-  EXPECT_TRUE(log_.TakeFresh());
-  EXPECT_FALSE(log_.TakeFresh());
+  EXPECT_FALSE(log_.TakeSegment());
+  log_.LeaveSegment();
+  EXPECT_TRUE(log_.TakeSegment());
+  EXPECT_FALSE(log_.TakeSegment());
 }
 
 }  // namespace

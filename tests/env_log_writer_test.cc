@@ -314,7 +314,9 @@ TEST_F(LogWriterTest, ReadsOfAnyPartAreExact) {
   }
 }
 
-TEST_F(LogWriterTest, AReopenedLogGoesOnInASegmentOfItsOwn) {
+// Frames that nobody knows of may lie behind the end of one that was not closed
+// in this mount.
+TEST_F(LogWriterTest, OnlyAClosedLogGoesOnInItsSegment) {
   Create();
   std::string content;
   for (int life = 0; life < 4; ++life) {
@@ -322,7 +324,8 @@ TEST_F(LogWriterTest, AReopenedLogGoesOnInASegmentOfItsOwn) {
     content += more;
     ASSERT_OK(Append(more));
     ASSERT_OK(writer_->Sync());
-    EXPECT_EQ(file_->inode()->log->journaled().segments.size(), life + 1u);
+    EXPECT_EQ(file_->inode()->log->journaled().segments.size(),
+              1u + (life + 1) / 2);
     if (life % 2 == 0) {
       Mount(SimFrom(AfterReboot(sim_->DurableImage())));
       Reopen();
@@ -543,6 +546,75 @@ TEST_F(LogWriterTest, SyncsBesideAppendsShareWrites) {
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(Read(), content);
   EXPECT_EQ(ReadAfterPowerCut(), content);
+}
+
+// Closed in one mount, it was appended to in the next one, and the power cut
+// took the record of that along, but not the frames.
+TEST_F(LogWriterTest, FramesBehindTheEndOfAClosedLogStayForgotten) {
+  Create();
+  ASSERT_OK(Append("kept"));
+  ASSERT_OK(writer_->Close());
+  ASSERT_OK(volume_->Sync());
+  Reopen();
+  ASSERT_OK(Append(" lost"));
+  ASSERT_OK(writer_->WriteOut());
+  std::string image =
+      AfterReboot(WithoutUnflushedJournal(*sim_, volume_->superblock()));
+  for (int mount = 0; mount < 3; ++mount) {
+    Mount(SimFrom(image));
+    EXPECT_EQ(Read(), "kept");
+    Reopen();
+    if (mount == 1) {
+      ASSERT_OK(volume_->Unmount());
+    } else {
+      // Makes the record, and leaves no frame behind it.
+      sim_->FailNth(SimOp::kWrite, 1, EIO, /*forever=*/true);
+      EXPECT_FALSE(Append("x").ok() && writer_->Flush().ok());
+    }
+    image = AfterReboot(sim_->DurableImage());
+  }
+}
+
+TEST_F(LogWriterTest, AGrowingTruncateThatDoesNotFitChangesNothing) {
+  Create();
+  ASSERT_OK(Append("front"));
+  EXPECT_EQ(writer_->Truncate(kVolumeBytes).error(), ENOSPC);
+  EXPECT_EQ(writer_->Truncate(kMaxLogBytes + 1).error(), EFBIG);
+  EXPECT_EQ(writer_->size(), 5u);
+  ASSERT_OK(writer_->Truncate(8));
+  ASSERT_OK(writer_->Sync());
+  EXPECT_EQ(ReadAfterPowerCut(), std::string("front\0\0\0", 8));
+}
+
+// Each life of the file is filled with a letter of its own: what is read is of
+// one life, and no reader takes a cut for damage.
+TEST_F(LogWriterTest, ReadersBesideTruncateSeeOneLife) {
+  for (uint64_t round = 0; round < ScaledRounds(20); ++round) {
+    Create();
+    ASSERT_OK(Append(std::string(20000, 'a')));
+    std::atomic<bool> stop{false};
+    std::vector<std::thread> readers;
+    readers.reserve(2);
+    for (int t = 0; t < 2; ++t) {
+      readers.emplace_back([&] {
+        const FileReader reader(file_);
+        std::string memory(40000, '-');
+        while (!stop) {
+          const Result result = reader.Read(0, memory.size(), memory.data());
+          ASSERT_TRUE(result.ok()) << result.ToString();
+          const std::string content = memory.substr(0, result.bytes());
+          EXPECT_EQ(content.find_first_not_of(content[0]), std::string::npos);
+        }
+      });
+    }
+    // What is cut off stays allocated while the file is open.
+    for (char life = 'b'; life < 'z'; ++life) {
+      EXPECT_TRUE(writer_->Truncate(0).ok());
+      EXPECT_TRUE(Append(std::string(20000, life)).ok());
+    }
+    stop = true;
+    for (std::thread& reader : readers) reader.join();
+  }
 }
 
 // Nobody of them has to know of the others: each call does what it says with
