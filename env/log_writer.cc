@@ -454,7 +454,6 @@ Result LogWriter::CutTo(uint64_t bytes, Lsn* lsn) {
   if (bytes > 0) {
     if (Result r = FindFrame(bytes, &cut, &kept); !r.ok()) return r;
   }
-  if (Result r = volume_->FlushDevice(); !r.ok()) return Fail(std::move(r));
   const uint64_t keep_blocks =
       cut.logical == 0 ? 0 : DivideRoundUp(cut.position, kBlockBytes);
   LogSegment segment;

@@ -136,6 +136,16 @@ TEST_F(LogWalkerTest, AFrameMayBeginAtAnyLaterRun) {
   EXPECT_EQ(Walk(), "one " + large);
 }
 
+// Whatever else it says.
+TEST_F(LogWalkerTest, AFrameOfAnotherGenerationDoesNotCount) {
+  Put("one ");
+  segments_.back().generation = kGeneration + 1;
+  Put("two");
+  segments_.back().generation = kGeneration;
+  EXPECT_EQ(Walk(), "one ");
+  EXPECT_EQ(walker_->end_reason(), "a frame of another segment");
+}
+
 // But it must be the one that continues the last.
 TEST_F(LogWalkerTest, AFrameElsewhereThatContinuesAnotherDoesNotCount) {
   Put("one ");

@@ -125,19 +125,41 @@ TEST_F(LogWriterTest, FlushSurvivesTheProcessAndSyncThePowerCut) {
   EXPECT_EQ(ReadAfterPowerCut(), "one ");
 }
 
+// Also where nobody has asked for a commit, and no flush takes along what was
+// written before.
 TEST_F(LogWriterTest, ASyncedLogHasItsNameWithoutADirectorySync) {
-  ASSERT_OK(volume_->Mkdir("/db"));
-  ASSERT_OK(volume_->CreateFile("/db/000007.log", &file_));
-  ASSERT_OK(FileWriter::Open(file_, &writer_));
-  ASSERT_OK(Append("here"));
-  ASSERT_OK(volume_->Rename("/db", "/moved"));
-  ASSERT_OK(writer_->Sync());
-  std::shared_ptr<Volume> after;
-  ASSERT_OK(MountSim(SimFrom(AfterReboot(sim_->DurableImage())), MountOptions(),
-                     &after));
-  std::string content;
-  ASSERT_OK(ReadFile(after.get(), "/moved/000007.log", &content));
-  EXPECT_EQ(content, "here");
+  for (const bool fua : {false, true}) {
+    if (fua) MountWithFua();
+    ASSERT_OK(volume_->Mkdir("/db"));
+    ASSERT_OK(volume_->CreateFile("/db/000007.log", &file_));
+    ASSERT_OK(FileWriter::Open(file_, &writer_));
+    ASSERT_OK(Append("here"));
+    ASSERT_OK(volume_->Rename("/db", "/moved"));
+    ASSERT_OK(writer_->Sync());
+    std::shared_ptr<Volume> after;
+    ASSERT_OK(MountSim(SimFrom(AfterReboot(sim_->DurableImage())),
+                       MountOptions(), &after));
+    std::string content;
+    ASSERT_OK(ReadFile(after.get(), "/moved/000007.log", &content));
+    EXPECT_EQ(content, "here");
+  }
+}
+
+// What the writer before could not finish may not be durable, and the journal
+// must not name it before it is.
+TEST_F(LogWriterTest, ASegmentBeginsBehindDurableFrames) {
+  MountWithFua();
+  Create();
+  writer_->SetPreallocation(1 << 20);
+  ASSERT_OK(Append("one"));
+  ASSERT_OK(writer_->WriteOut());
+  ASSERT_OK(Append("two"));
+  sim_->FailNth(SimOp::kWrite, 1, EIO);
+  EXPECT_EQ(writer_->WriteOut().error(), EIO);
+  Reopen();
+  ASSERT_OK(Append("three"));
+  ASSERT_OK(volume_->SyncNames());
+  EXPECT_EQ(ReadAfterPowerCut(), "one");
 }
 
 // 100 syncs of different sizes in one extent: a write and a flush each.

@@ -243,6 +243,21 @@ TEST_F(VolumeTest, AfterUnmountOpenFilesFail) {
   EXPECT_TRUE(Exists("/f"));
 }
 
+// It may have missed what was written while it was under way.
+TEST_F(VolumeTest, AFlushCoversWhatWasWrittenBeforeIt) {
+  ASSERT_TRUE(volume_->Mkdir("/before").ok());
+  Journal* const journal = volume_->journal();
+  const Lsn before = journal->tail_lsn();
+  sim_->on_flush = [this] {
+    sim_->on_flush = nullptr;
+    EXPECT_TRUE(volume_->Mkdir("/meanwhile").ok());
+  };
+  ASSERT_TRUE(volume_->FlushDevice().ok());
+  EXPECT_EQ(journal->durable_lsn(), before);
+  ASSERT_TRUE(volume_->FlushDevice().ok());
+  EXPECT_EQ(journal->durable_lsn(), before + 1);
+}
+
 TEST_F(VolumeTest, InModeMemoryNothingIsWrittenUntilASync) {
   ASSERT_TRUE(volume_->Unmount().ok());
   Mount(SimFrom(sim_->Image()), FlushMode::kMemory);

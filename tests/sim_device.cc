@@ -263,12 +263,15 @@ int64_t SimDevice::Move(Bio* bio) {
 }
 
 Result SimDevice::DoFlush() {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (const int error = Arrive(SimOp::kFlush); error != 0) {
-    return Result::Error(error);
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (const int error = Arrive(SimOp::kFlush); error != 0) {
+      return Result::Error(error);
+    }
+    unflushed_.clear();
+    Record(SimOp::kFlush, 0, 0, 0, 0, false);
   }
-  unflushed_.clear();
-  Record(SimOp::kFlush, 0, 0, 0, 0, false);
+  if (on_flush) on_flush();
   return Result::Ok();
 }
 

@@ -64,6 +64,8 @@ class SimDevice final : public BlockDevice {
   SimDevice(std::string image, const Geometry& geometry,
             size_t max_bios = kMaxBios);
 
+  // Runs while a flush is under way, which covers nothing of what it does.
+  std::function<void()> on_flush;
   // A mount that fails takes its device along: the last chance to look at it.
   std::function<void(const SimDevice&)> on_destroy;
   ~SimDevice() override;

@@ -65,7 +65,7 @@ Result ReadFile(Volume* volume, const std::string& path, std::string* content) {
   return result;
 }
 
-Result ReadTree(Volume* volume, Tree* tree) {
+Result ReadTree(Volume* volume, Tree* tree, const std::string& left_out) {
   tree->clear();
   std::vector<std::string> todo = {""};
   while (!todo.empty()) {
@@ -75,6 +75,7 @@ Result ReadTree(Volume* volume, Tree* tree) {
     if (Result r = volume->List(directory + "/", &entries); !r.ok()) return r;
     for (const DirectoryEntry& entry : entries) {
       const std::string path = directory + "/" + entry.name;
+      if (path == left_out) continue;
       if (entry.stat.is_directory) {
         (*tree)[path + "/"] = "";
         todo.push_back(path);

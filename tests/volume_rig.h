@@ -35,8 +35,8 @@ std::string WithoutUnflushedJournal(const SimDevice& sim,
 Result MountSim(std::unique_ptr<SimDevice> device, const MountOptions& options,
                 std::shared_ptr<Volume>* volume, SimDevice** sim = nullptr);
 
-// Everything that can be read. An error where something cannot.
-Result ReadTree(Volume* volume, Tree* tree);
+// Everything that can be read, but `left_out`. An error where something cannot.
+Result ReadTree(Volume* volume, Tree* tree, const std::string& left_out = "");
 Result ReadFile(Volume* volume, const std::string& path, std::string* content);
 // Creates or replaces `path`.
 Result WriteFile(Volume* volume, const std::string& path,

@@ -1,0 +1,128 @@
+#include "tests/crash_device.h"
+
+#include <sched.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "dio/dio.h"
+#include "tests/sim_device.h"
+
+namespace diofs {
+
+CrashDevice::CrashDevice(CowImage image, const Geometry& geometry,
+                         Recording* recording)
+    : BlockDevice("crash", geometry),
+      image_(std::move(image)),
+      recording_(recording) {}
+
+void CrashDevice::Wait(Dio* dio, uint32_t /*wait_nr*/) {
+  while (!dio->done()) {
+    if (!CompleteOldest()) sched_yield();
+  }
+}
+
+void CrashDevice::Poll() { CompleteOldest(); }
+
+void CrashDevice::Note(uint64_t id) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  recording_->events.push_back({CrashEvent::Kind::kNote, id});
+}
+
+CowImage CrashDevice::image() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return image_;
+}
+
+uint64_t CrashDevice::RecordWrite(const Bio& bio) {
+  if (recording_ == nullptr || bio.direction() == IoDirection::kRead) return 0;
+  CrashWrite write;
+  write.offset = bio.device_offset();
+  write.fua = bio.fua();
+  for (uint32_t i = 0; i < bio.segment_count(); ++i) {
+    const iovec& segment = bio.segments()[i];
+    write.data.append(static_cast<const char*>(segment.iov_base),
+                      segment.iov_len);
+  }
+  const uint64_t id = recording_->writes.size();
+  recording_->writes.push_back(std::move(write));
+  recording_->events.push_back({CrashEvent::Kind::kSubmit, id});
+  return id;
+}
+
+void CrashDevice::DoSubmit(Bio* const* bios, size_t count) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (size_t i = 0; i < count; ++i) {
+    pending_.push_back({bios[i], RecordWrite(*bios[i])});
+  }
+}
+
+bool CrashDevice::CompleteOldest() {
+  Pending next;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (pending_.empty()) return false;
+    next = pending_.front();
+    pending_.pop_front();
+  }
+  const int64_t moved = DoMove(next.bio);
+  if (recording_ != nullptr && next.bio->direction() == IoDirection::kWrite) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    recording_->events.push_back({CrashEvent::Kind::kComplete, next.id});
+  }
+  Complete(next.bio, moved);
+  return true;
+}
+
+int64_t CrashDevice::DoMove(Bio* bio) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const bool write = bio->direction() == IoDirection::kWrite;
+  const int count = bio->FillRemainder();
+  uint64_t offset = bio->device_offset() + bio->done_bytes;
+  uint64_t left = bio->limit_bytes - bio->done_bytes;
+  const auto bytes = static_cast<int64_t>(left);
+  for (int i = 0; i < count && left > 0; ++i) {
+    const iovec& segment = bio->remainder[static_cast<size_t>(i)];
+    const uint64_t length = std::min<uint64_t>(segment.iov_len, left);
+    auto* const memory = static_cast<char*>(segment.iov_base);
+    if (write) {
+      image_.Write(offset, memory, length);
+    } else {
+      image_.Read(offset, length, memory);
+    }
+    offset += length;
+    left -= length;
+  }
+  return bytes;
+}
+
+Result CrashDevice::DoFlush() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (recording_ != nullptr) {
+    recording_->events.push_back({CrashEvent::Kind::kFlushBegin, 0});
+    recording_->events.push_back({CrashEvent::Kind::kFlushEnd, 0});
+  }
+  return Result::Ok();
+}
+
+Result CrashDevice::DoDiscard(uint64_t offset, uint64_t bytes) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  CrashWrite write;
+  write.offset = offset;
+  write.discard = true;
+  const uint32_t block_bytes = geometry().logical_block_bytes;
+  for (uint64_t at = offset; at < offset + bytes; at += block_bytes) {
+    write.data.append(block_bytes, SimDevice::Poison(at, block_bytes));
+  }
+  image_.Write(offset, write.data.data(), bytes);
+  if (recording_ != nullptr) {
+    recording_->events.push_back(
+        {CrashEvent::Kind::kDiscard, recording_->writes.size()});
+    recording_->writes.push_back(std::move(write));
+  }
+  return Result::Ok();
+}
+
+}  // namespace diofs
