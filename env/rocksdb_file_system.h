@@ -24,6 +24,8 @@ namespace diofs {
 class DioFileSystem : public rocksdb::FileSystem {
  public:
   explicit DioFileSystem(const VolumeOptions& options);
+  // On a volume that the caller has mounted.
+  explicit DioFileSystem(std::shared_ptr<Volume> volume);
 
   static const char* kClassName() { return "DioFileSystem"; }
   const char* Name() const override { return kClassName(); }

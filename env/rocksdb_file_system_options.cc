@@ -82,6 +82,12 @@ DioFileSystem::DioFileSystem(const VolumeOptions& options) : options_(options) {
   RegisterOptions("VolumeOptions", &options_, VolumeOptionTypes());
 }
 
+DioFileSystem::DioFileSystem(std::shared_ptr<Volume> volume)
+    : volume_(std::move(volume)), mounted_(volume_.get()) {
+  options_.path = volume_->device()->name();
+  RegisterOptions("VolumeOptions", &options_, VolumeOptionTypes());
+}
+
 std::shared_ptr<Volume> DioFileSystem::volume() const {
   std::lock_guard<std::mutex> lock(mount_mutex_);
   return volume_;

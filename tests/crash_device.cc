@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "dio/dio.h"
-#include "tests/sim_device.h"
 
 namespace diofs {
 
@@ -26,6 +25,28 @@ void CrashDevice::Wait(Dio* dio, uint32_t /*wait_nr*/) {
 
 void CrashDevice::Poll() { CompleteOldest(); }
 
+void CrashDevice::FailNth(SimOp op, uint64_t nth, int error, bool forever) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  fault_op_ = op;
+  until_fault_ = nth;
+  fault_error_ = error;
+  fault_forever_ = forever;
+}
+
+bool CrashDevice::failed() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return failed_;
+}
+
+// The errno that an operation fails with, or 0.
+int CrashDevice::Arrive(SimOp op) {
+  if (op != fault_op_ || until_fault_ == 0) return 0;
+  if (--until_fault_ > 0) return 0;
+  if (fault_forever_) until_fault_ = 1;
+  failed_ = true;
+  return fault_error_;
+}
+
 void CrashDevice::Note(uint64_t id) {
   const std::lock_guard<std::mutex> lock(mutex_);
   recording_->events.push_back({CrashEvent::Kind::kNote, id});
@@ -36,8 +57,8 @@ CowImage CrashDevice::image() const {
   return image_;
 }
 
-uint64_t CrashDevice::RecordWrite(const Bio& bio) {
-  if (recording_ == nullptr || bio.direction() == IoDirection::kRead) return 0;
+void CrashDevice::RecordWrite(const Bio& bio) {
+  if (recording_ == nullptr || bio.direction() == IoDirection::kRead) return;
   CrashWrite write;
   write.offset = bio.device_offset();
   write.fua = bio.fua();
@@ -49,36 +70,37 @@ uint64_t CrashDevice::RecordWrite(const Bio& bio) {
   const uint64_t id = recording_->writes.size();
   recording_->writes.push_back(std::move(write));
   recording_->events.push_back({CrashEvent::Kind::kSubmit, id});
-  return id;
+  writes_[&bio] = id;
 }
 
 void CrashDevice::DoSubmit(Bio* const* bios, size_t count) {
   const std::lock_guard<std::mutex> lock(mutex_);
   for (size_t i = 0; i < count; ++i) {
-    pending_.push_back({bios[i], RecordWrite(*bios[i])});
+    RecordWrite(*bios[i]);
+    pending_.push_back(bios[i]);
   }
 }
 
 bool CrashDevice::CompleteOldest() {
-  Pending next;
+  Bio* next = nullptr;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (pending_.empty()) return false;
     next = pending_.front();
     pending_.pop_front();
   }
-  const int64_t moved = DoMove(next.bio);
-  if (recording_ != nullptr && next.bio->direction() == IoDirection::kWrite) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    recording_->events.push_back({CrashEvent::Kind::kComplete, next.id});
-  }
-  Complete(next.bio, moved);
+  Complete(next, DoMove(next));
   return true;
 }
 
+// Also called for one that was interrupted and is tried again.
 int64_t CrashDevice::DoMove(Bio* bio) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const bool write = bio->direction() == IoDirection::kWrite;
+  if (const int error = Arrive(write ? SimOp::kWrite : SimOp::kRead);
+      error != 0) {
+    return -error;
+  }
   const int count = bio->FillRemainder();
   uint64_t offset = bio->device_offset() + bio->done_bytes;
   uint64_t left = bio->limit_bytes - bio->done_bytes;
@@ -95,11 +117,20 @@ int64_t CrashDevice::DoMove(Bio* bio) {
     offset += length;
     left -= length;
   }
+  if (const auto id = writes_.find(bio); id != writes_.end()) {
+    // The rest of one that was cut short is not written through.
+    if (!bio->written_through) recording_->writes[id->second].fua = false;
+    recording_->events.push_back({CrashEvent::Kind::kComplete, id->second});
+    writes_.erase(id);
+  }
   return bytes;
 }
 
 Result CrashDevice::DoFlush() {
   const std::lock_guard<std::mutex> lock(mutex_);
+  if (const int error = Arrive(SimOp::kFlush); error != 0) {
+    return Result::Error(error);
+  }
   if (recording_ != nullptr) {
     recording_->events.push_back({CrashEvent::Kind::kFlushBegin, 0});
     recording_->events.push_back({CrashEvent::Kind::kFlushEnd, 0});

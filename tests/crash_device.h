@@ -3,12 +3,14 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <string>
 #include <vector>
 
 #include "dio/block_device.h"
 #include "tests/cow_image.h"
+#include "tests/sim_device.h"
 
 namespace diofs {
 
@@ -51,6 +53,12 @@ class CrashDevice final : public BlockDevice {
   void Poll() override;
   const char* backend_name() const override { return "crash"; }
 
+  // The `nth` operation of this kind from now fails with `error` and changes
+  // nothing; with `forever` all that follow do so too.
+  void FailNth(SimOp op, uint64_t nth, int error, bool forever);
+  // Has it come to that?
+  bool failed() const;
+
   void Note(uint64_t id);
   CowImage image() const;
 
@@ -60,17 +68,21 @@ class CrashDevice final : public BlockDevice {
   Result DoFlush() override;
   Result DoDiscard(uint64_t offset, uint64_t bytes) override;
 
-  struct Pending {
-    Bio* bio = nullptr;
-    uint64_t id = 0;
-  };
   bool CompleteOldest();
-  uint64_t RecordWrite(const Bio& bio);
+  int Arrive(SimOp op);
+  void RecordWrite(const Bio& bio);
 
   mutable std::mutex mutex_;  // guards all below
   CowImage image_;
   Recording* const recording_;
-  std::deque<Pending> pending_;
+  std::deque<Bio*> pending_;
+  // Numbers of the writes that have not succeeded yet.
+  std::map<const Bio*, uint64_t> writes_;
+  SimOp fault_op_ = SimOp::kRead;
+  uint64_t until_fault_ = 0;  // operations of that kind; 0: none is planned
+  int fault_error_ = 0;
+  bool fault_forever_ = false;
+  bool failed_ = false;
 };
 
 }  // namespace diofs

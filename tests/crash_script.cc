@@ -111,7 +111,7 @@ Result CrashScript::Append(const std::string& path, size_t bytes, bool flush) {
   if (flush) model_.Publish(path);
   Note();
   const Result appended = writer->Append(more.data(), more.size());
-  if (appended.error() == ENOSPC) {
+  if (full_volume_ && appended.error() == ENOSPC) {
     // Nothing was taken; what was there may have been written meanwhile.
     model_ = before;
     Note();
@@ -141,7 +141,7 @@ Result CrashScript::Truncate(const std::string& path, uint64_t bytes) {
   Note();
   Result result = writer->Truncate(bytes);
   // A log is copied in part.
-  if (result.error() != ENOSPC) return result;
+  if (!full_volume_ || result.error() != ENOSPC) return result;
   model_ = before;
   Note();
   return Result::Ok();

@@ -49,6 +49,8 @@ class CrashScript {
   CrashScript(std::vector<std::string> names, std::shared_ptr<Volume> volume,
               CrashDevice* device, CrashModel model);
 
+  // ENOSPC becomes an answer: nothing has changed, and the walk goes on.
+  void ExpectFullVolume() { full_volume_ = true; }
   // Would the step succeed?
   bool Applies(const CrashStep& step) const;
   Result Run(const CrashStep& step);
@@ -76,6 +78,7 @@ class CrashScript {
   std::vector<CrashModel> models_;
   std::map<std::string, std::shared_ptr<FileWriter>> writers_;
   uint64_t appends_ = 0;
+  bool full_volume_ = false;
 };
 
 }  // namespace diofs

@@ -7,15 +7,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstdio>
-#include <functional>
 #include <memory>
-#include <mutex>
 #include <random>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -23,6 +19,7 @@
 #include "tests/crash_explorer.h"
 #include "tests/crash_script.h"
 #include "tests/deterministic.h"
+#include "tests/parallel_jobs.h"
 #include "tests/sim_device.h"
 #include "tests/test_seed.h"
 #include "tests/volume_rig.h"
@@ -123,6 +120,7 @@ std::string Record(const Start& start, const Geometry& geometry,
   size_t end = 0;
   {
     CrashScript script(names, std::move(volume), kept, start.model);
+    script.ExpectFullVolume();
     for (const CrashStep& step : steps) {
       if (!script.Applies(step)) {
         if (all_must_apply) return kDoesNotApply;
@@ -140,30 +138,6 @@ std::string Record(const Start& start, const Geometry& geometry,
   // Not what closing the files has written.
   recording->events.resize(end);
   return "";
-}
-
-// Runs job(0), job(1), … on all processors until one of them says what is
-// wrong.
-std::string ForEachJob(size_t count,
-                       const std::function<std::string(size_t)>& job) {
-  std::atomic<size_t> next{0};
-  std::mutex mutex;
-  std::string problem;
-  std::vector<std::thread> threads;
-  for (unsigned t = 0; t < std::max(1U, std::thread::hardware_concurrency());
-       ++t) {
-    threads.emplace_back([&] {
-      for (size_t i = next++; i < count; i = next++) {
-        const std::string wrong = job(i);
-        if (wrong.empty()) continue;
-        const std::lock_guard<std::mutex> lock(mutex);
-        if (problem.empty()) problem = wrong;
-        next = count;
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  return problem;
 }
 
 void Report(const std::string& workload, const CrashExplorer& explorer,

@@ -1,0 +1,294 @@
+// ctest: one-thread
+// ctest: TIMEOUT=600
+
+// The n-th request fails, for every n there is: whatever was promised before
+// holds, the volume stays sound, and nobody crashes.
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "dio/buffer_pool.h"
+#include "env/fsck.h"
+#include "env/volume.h"
+#include "tests/child_process.h"
+#include "tests/crash_explorer.h"
+#include "tests/crash_script.h"
+#include "tests/libc_faults.h"
+#include "tests/sim_device.h"
+#include "tests/test_seed.h"
+#include "tests/volume_rig.h"
+
+namespace diofs {
+namespace {
+
+constexpr uint64_t kVolumeBytes = 16 << 20;
+const std::vector<std::string> kNames = {"/000001.log", "/d/CURRENT"};
+
+const std::vector<CrashStep> kSteps = {
+    {CrashOp::kCreate, 0},   {CrashOp::kAppend, 0},
+    {CrashOp::kSync, 0},     {CrashOp::kMkdir, 1},
+    {CrashOp::kCreate, 1},   {CrashOp::kAppendUnaligned, 1},
+    {CrashOp::kSync, 1},     {CrashOp::kAppendUnaligned, 0},
+    {CrashOp::kTruncate, 0}, {CrashOp::kAppendLarge, 0},
+    {CrashOp::kSync, 0},     {CrashOp::kAppendLarge, 1},
+    {CrashOp::kTruncate, 1}, {CrashOp::kAppend, 1},
+    {CrashOp::kSync, 1},     {CrashOp::kClose, 0},
+    {CrashOp::kAppend, 0},   {CrashOp::kSwitch, 0},
+    {CrashOp::kRename, 1},   {CrashOp::kSyncNames, 0},
+    {CrashOp::kDelete, 1},   {CrashOp::kCreate, 1},
+    {CrashOp::kAppend, 1},   {CrashOp::kLink, 1},
+    {CrashOp::kSync, 0},
+};
+
+// As another boot finds it.
+CowImage AfterReboot(const CowImage& image, const Geometry& geometry) {
+  CrashDevice device(image, geometry, nullptr);
+  Superblock superblock;
+  if (!LoadSuperblock(&device, &superblock).ok()) return image;
+  superblock.boot_id.fill(0xb0);
+  EXPECT_TRUE(StoreSuperblock(&device, &superblock).ok());
+  return device.image();
+}
+
+// Looks at what is left of a run that began with `model`.
+std::string CheckLeft(const CowImage& image, const Geometry& geometry,
+                      const CrashModel& model) {
+  FsckReport report;
+  Result result =
+      Fsck(std::make_unique<CrashDevice>(image, geometry, nullptr), &report);
+  if (!result.ok()) return result.ToString();
+  if (!report.problems.empty()) return "fsck: " + report.problems[0];
+  std::shared_ptr<Volume> volume;
+  result =
+      Volume::Mount(std::make_unique<CrashDevice>(image, geometry, nullptr),
+                    MountOptions(), &volume);
+  if (!result.ok()) return result.ToString();
+  Tree tree;
+  if (result = ReadTree(volume.get(), &tree); !result.ok()) {
+    return result.ToString();
+  }
+  if (std::string wrong = SpaceProblem(volume.get()); !wrong.empty()) {
+    return wrong;
+  }
+  return model.Check(tree);
+}
+
+struct Outcome {
+  bool met = false;  // the fault came
+  int error = 0;     // of the step that failed
+  std::string problem;
+};
+
+// Runs the steps on a fresh volume. `plan` makes something fail; `met` says
+// whether it did, and ends it; where the mount failed there is no device.
+Outcome RunWith(const CowImage& fresh, const Geometry& geometry,
+                const std::function<void(CrashDevice*)>& plan,
+                const std::function<bool(const CrashDevice*)>& met,
+                uint64_t seed) {
+  Outcome run;
+  Recording recording;
+  CrashModel model;
+  std::vector<CowImage> left;
+  {
+    auto device = std::make_unique<CrashDevice>(fresh, geometry, &recording);
+    CrashDevice* const kept = device.get();
+    plan(kept);
+    std::shared_ptr<Volume> volume;
+    // Outlives the mount, also one that fails.
+    Result result = Volume::Mount(std::move(device), MountOptions(), &volume);
+    if (result.ok()) {
+      CrashScript script(kNames, volume, nullptr, model);
+      for (const CrashStep& step : kSteps) {
+        if (result.ok()) result = script.Run(step);
+      }
+      if (result.ok()) result = script.Finish();
+      model = script.models().back();
+    }
+    run.met = met(result.ok() ? kept : nullptr);
+    run.error = result.error();
+    // What closing everything writes after a failure must do no harm either.
+    volume.reset();
+  }
+  std::mt19937_64 rng(seed);
+  CrashStates states(fresh, &recording, geometry.logical_block_bytes);
+  while (states.Next()) continue;
+  CrashStates::Choice choice;
+  choice.random_states = 2;
+  states.ForEach(choice, &rng, [&](const CowImage& image) {
+    if (run.problem.empty()) {
+      run.problem = CheckLeft(AfterReboot(image, geometry), geometry, model);
+    }
+  });
+  return run;
+}
+
+CowImage FreshVolume(const Geometry& geometry) {
+  SimDevice fresh(geometry);
+  FormatOptions format;
+  format.write_every_block = false;
+  EXPECT_TRUE(Volume::Format(&fresh, format).ok());
+  return CowImage(std::make_shared<const std::string>(fresh.Image()));
+}
+
+struct Fault {
+  SimOp op;
+  int error;
+  bool forever;
+};
+
+class Faults : public testing::TestWithParam<Fault> {};
+
+TEST_P(Faults, OfTheNthRequest) {
+  const Fault& fault = GetParam();
+  const uint64_t seed = TestSeed();
+  const Geometry geometry = CrashGeometry(kVolumeBytes, 512, seed % 2 == 0);
+  const CowImage fresh = FreshVolume(geometry);
+  // Tried again, where it does not come every time; and what can be read a
+  // second time was no bad block.
+  const bool harmless =
+      !fault.forever &&
+      (fault.op == SimOp::kRead    ? fault.error != ENOSPC
+       : fault.op == SimOp::kWrite ? fault.error != EIO && fault.error != ENOSPC
+                                   : false);
+  uint64_t failed = 0;
+  bool met = true;
+  for (uint64_t n = 1; met; ++n) {
+    ASSERT_LT(n, 1000u);
+    const Outcome run = RunWith(
+        fresh, geometry,
+        [&](CrashDevice* device) {
+          device->FailNth(fault.op, n, fault.error, fault.forever);
+        },
+        [](const CrashDevice* device) {
+          return device == nullptr || device->failed();
+        },
+        seed + n);
+    met = run.met;
+    ASSERT_EQ(run.problem, "") << "n = " << n << ", error " << run.error;
+    // There are four superblocks to be read.
+    if (fault.op != SimOp::kRead) {
+      EXPECT_EQ(run.error != 0, met && !harmless)
+          << "n = " << n << ", error " << run.error;
+    }
+    failed += run.error != 0;
+  }
+  EXPECT_EQ(failed > 0, !harmless);
+}
+
+std::vector<Fault> AllFaults() {
+  std::vector<Fault> faults;
+  for (const SimOp op : {SimOp::kRead, SimOp::kWrite, SimOp::kFlush}) {
+    for (const int error : {EIO, ENOSPC, EAGAIN, EINTR, ECANCELED}) {
+      for (const bool forever : {false, true}) {
+        faults.push_back({op, error, forever});
+      }
+    }
+  }
+  return faults;
+}
+
+std::string NameOfFault(const testing::TestParamInfo<Fault>& param) {
+  static const char* const kOps[] = {"Read", "Write", "Flush"};
+  return kOps[static_cast<size_t>(param.param.op)] +
+         std::to_string(param.param.error) +
+         (param.param.forever ? "Forever" : "Once");
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Faults, testing::ValuesIn(AllFaults()),
+                         NameOfFault);
+
+// Transfers that are cut short or interrupted, anywhere, are nobody's business.
+TEST(FaultsTest, ShortTransfersAreInvisible) {
+  const uint64_t seed = TestSeed();
+  for (uint64_t round = 0; round < ScaledRounds(20); ++round) {
+    SimBehavior behavior;
+    behavior.delayed = round % 2 == 0;
+    behavior.reordered = round % 4 == 0;
+    behavior.short_chance = 300;
+    behavior.transient_chance = 200;
+    behavior.seed = seed + round;
+    std::unique_ptr<SimDevice> device = FormattedSim(kVolumeBytes);
+    device->Behave(behavior);
+    SimDevice* sim = nullptr;
+    std::shared_ptr<Volume> volume;
+    ASSERT_TRUE(
+        MountSim(std::move(device), MountOptions(), &volume, &sim).ok());
+    CrashScript script(kNames, volume, nullptr, CrashModel());
+    for (const CrashStep& step : kSteps) {
+      const Result result = script.Run(step);
+      ASSERT_TRUE(result.ok()) << result.ToString();
+    }
+    ASSERT_TRUE(script.Finish().ok());
+    const auto left = std::make_shared<const std::string>(sim->Image());
+    EXPECT_EQ(
+        CheckLeft(CowImage(left), sim->geometry(), script.models().back()), "");
+  }
+}
+
+// Exit status of a process in which the n-th buffer was not to be had.
+constexpr int kFailed = 0;      // the run, as it should
+constexpr int kGotAround = 1;   // it, for there are four superblocks
+constexpr int kNeverAsked = 2;  // for so many buffers
+constexpr int kWrong = 3;
+
+// For a process of its own, which has no buffers left from before.
+int RunWithoutNthBuffer(const CowImage& fresh, const Geometry& geometry, int n,
+                        int times) {
+  const FailCall count("aligned_alloc", 0, 1, 0);
+  std::vector<AlignedBuffer> taken;
+  for (size_t bytes = 1 << 20; bytes >= BufferPool::kAlignment; bytes /= 2) {
+    for (const int calls = count.calls(); count.calls() == calls;) {
+      taken.push_back(BufferPool::Get(bytes));
+    }
+  }
+  auto fault = std::make_unique<FailCall>("aligned_alloc", ENOMEM, n, times);
+  const Outcome run = RunWith(
+      fresh, geometry, [](CrashDevice*) {},
+      [&](const CrashDevice*) {
+        const bool met = fault->calls() >= n;
+        fault.reset();
+        return met;
+      },
+      1);
+  if (!run.problem.empty()) {
+    std::fprintf(stderr, "buffer %d: %s\n", n, run.problem.c_str());
+    return kWrong;
+  }
+  if (!run.met) return kNeverAsked;
+  return run.error == 0 ? kGotAround : kFailed;
+}
+
+TEST(FaultsTest, OfTheNthBuffer) {
+  const Geometry geometry = CrashGeometry(kVolumeBytes, 512, false);
+  const CowImage fresh = FreshVolume(geometry);
+  for (const int times : {1, kEveryCall}) {
+    int failed = 0;
+    for (int n = 1;; ++n) {
+      ASSERT_LT(n, 1000);
+      const pid_t child = fork();
+      ASSERT_GE(child, 0);
+      if (child == 0) {
+        ExitChild(RunWithoutNthBuffer(fresh, geometry, n, times));
+      }
+      int status = 0;
+      ASSERT_EQ(waitpid(child, &status, 0), child);
+      ASSERT_TRUE(WIFEXITED(status)) << "buffer " << n << ": died";
+      ASSERT_NE(WEXITSTATUS(status), kWrong);
+      if (WEXITSTATUS(status) == kNeverAsked) break;
+      failed += WEXITSTATUS(status) == kFailed;
+    }
+    EXPECT_GT(failed, 2);
+  }
+}
+
+}  // namespace
+}  // namespace diofs
