@@ -249,7 +249,7 @@ Result BlockDevice::Transfer(IoDirection direction, uint64_t offset,
 Result BlockDevice::Flush() {
   if (stale()) return Result::Error(ESTALE, name_ + ": flush after a fork");
   // Nothing volatile: what has completed is durable.
-  if (!geometry_.write_cache) return Result::Ok();
+  if (!geometry_.write_cache || forgo_flushes_) return Result::Ok();
   Result result = flush_epoch_.Flush([this] {
     stats_.flushes.fetch_add(1, std::memory_order_relaxed);
     return DoFlush();

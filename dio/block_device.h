@@ -74,6 +74,10 @@ class BlockDevice {
   // nothing. A flush that failed is sticky: every later one fails too.
   Result Flush();
 
+  // From now on Flush does nothing, and a bio that is to be durable is when it
+  // has been written: for data that may be lost. Before the first of them.
+  void ForgoFlushes() { forgo_flushes_ = true; }
+
   // Tells the device that [offset, offset + bytes) holds nothing. A hint: its
   // content is undefined afterwards. EOPNOTSUPP where there is no discard.
   // Nothing of the range may be in flight.
@@ -129,6 +133,7 @@ class BlockDevice {
   const ForkGuard fork_guard_;
   IoStats stats_;
   FlushEpoch flush_epoch_;
+  bool forgo_flushes_ = false;
   BioPool bios_;
   InflightWrites inflight_writes_;
 };

@@ -66,6 +66,7 @@ Result CheckSameOptions(const VolumeOptions& mounted,
   const char* differs = nullptr;
   if (mounted.read_only != wanted.read_only) differs = "ro";
   if (mounted.flush_mode != wanted.flush_mode) differs = "flush";
+  if (mounted.sync_mode != wanted.sync_mode) differs = "sync";
   if (mounted.backend != wanted.backend) differs = "backend";
   if (mounted.discard != wanted.discard) differs = "discard";
   if (mounted.discard_bytes_per_second != wanted.discard_bytes_per_second) {
@@ -154,6 +155,7 @@ Result MountNew(const VolumeOptions& options, const MountTable::LogFn& log,
   MountOptions mount;
   mount.read_only = options.read_only;
   mount.flush_mode = options.flush_mode;
+  mount.sync_mode = options.sync_mode;
   mount.discard = options.discard == DiscardMode::kAsync ||
                   (options.discard == DiscardMode::kAuto &&
                    device->geometry().is_block_device);

@@ -28,6 +28,7 @@ struct VolumeOptions {
   bool prealloc = true;
   bool read_only = false;
   FlushMode flush_mode = FlushMode::kDevice;
+  SyncMode sync_mode = SyncMode::kAuto;
   Backend backend = Backend::kAuto;
   DiscardMode discard = DiscardMode::kAuto;
   uint64_t discard_bytes_per_second = MountOptions().discard_bytes_per_second;

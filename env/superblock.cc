@@ -18,7 +18,8 @@ namespace {
 
 // Features of this version: none yet.
 constexpr uint64_t kKnownIncompat = 0;
-constexpr uint32_t kKnownFlags = Superblock::kDirty | Superblock::kFullyWritten;
+constexpr uint32_t kKnownFlags =
+    Superblock::kDirty | Superblock::kFullyWritten | Superblock::kFlushIsFaster;
 
 static_assert(8 + 4 + 4 + 16 + 8 + 8 + 4 + 4 + 3 * 8 + 2 * 8 + 8 + 16 + 16 + 4 +
                   4 + 4 * 8 + kLabelBytes ==

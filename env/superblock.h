@@ -24,6 +24,8 @@ struct Superblock {
   // In `flags`.
   static constexpr uint32_t kDirty = 1;         // mounted read-write
   static constexpr uint32_t kFullyWritten = 2;  // mkfs wrote every block
+  // Measured: to write and flush takes less time than to write through.
+  static constexpr uint32_t kFlushIsFaster = 4;
 
   Uuid uuid{};
   // Raised by every write; the highest valid copy counts.

@@ -144,11 +144,36 @@ Result Volume::ClaimBlocks() {
   return result;
 }
 
+Result Volume::ChooseSync() {
+  const bool can = device_->CanFua();
+  switch (options_.sync_mode) {
+    case SyncMode::kAuto:
+      write_through_ =
+          can && (superblock_.flags & Superblock::kFlushIsFaster) == 0;
+      break;
+    case SyncMode::kFua:
+      if (!can) {
+        return Result::Error(EOPNOTSUPP,
+                             "sync=fua: the device has no write-through; take "
+                             "sync=auto");
+      }
+      write_through_ = true;
+      break;
+    case SyncMode::kFlush:
+      break;
+    case SyncMode::kNone:
+      device_->ForgoFlushes();
+      break;
+  }
+  journal_->SetWriteThrough(write_through_);
+  return Result::Ok();
+}
+
 // The order matters for a crash between the steps: what another boot's power
 // cut has left must not be taken for what the death of a process left on this
 // one.
 Result Volume::StartWriting() {
-  journal_->SetWriteThrough(write_through());
+  if (Result r = ChooseSync(); !r.ok()) return r;
   journal_->SetSnapshotSource([this](std::vector<std::string>* chunks) {
     return EncodeSnapshot(chunks);
   });
@@ -338,8 +363,6 @@ Result Volume::Settle(Lsn lsn) {
 Result Volume::CommitWritten(Lsn lsn) {
   return Stop(journal_->Commit(lsn, CommitLevel::kWritten));
 }
-
-bool Volume::write_through() const { return device_->CanFua(); }
 
 Result Volume::FlushDevice() {
   const Journal::Mark mark = journal_->written();

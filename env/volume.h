@@ -34,9 +34,18 @@ struct FormatOptions {
   std::function<void(uint64_t done, uint64_t total)> progress;
 };
 
+// How a sync makes durable what it has written.
+enum class SyncMode : uint8_t {
+  kAuto,   // as kFua where the device can and diofs probe found it no slower
+  kFua,    // written through, one request
+  kFlush,  // written, then flushed
+  kNone,   // not at all: a power cut may leave anything
+};
+
 struct MountOptions {
   bool read_only = false;
   FlushMode flush_mode = FlushMode::kDevice;
+  SyncMode sync_mode = SyncMode::kAuto;
   // Tell the device what has become free.
   bool discard = false;
   uint64_t discard_bytes_per_second = Discarder::Options().bytes_per_second;
@@ -210,7 +219,7 @@ class Volume : public std::enable_shared_from_this<Volume> {
   Result FinishCut(const InodePtr& inode, const LogCut& cut,
                    const LogSegment& segment, const LogPosition& end, Lsn* lsn);
   // Durable writes leave as writes through.
-  bool write_through() const;
+  bool write_through() const { return write_through_; }
   // What the journal must hold for the file to be found under its name, and for
   // a log to be found in its blocks.
   Lsn NamedBy(const Inode& inode) const;
@@ -222,6 +231,7 @@ class Volume : public std::enable_shared_from_this<Volume> {
 
   // Parts of a mount, in this order.
   Result Recover();
+  Result ChooseSync();
   Result ClaimBlocks();
   Result StartWriting();
   void StartDiscarding();
@@ -271,6 +281,7 @@ class Volume : public std::enable_shared_from_this<Volume> {
   const std::unique_ptr<BlockDevice> device_;
   const MountOptions options_;
   Superblock superblock_;
+  bool write_through_ = false;
   Journal::RecoveryReport recovery_;
   std::unique_ptr<Journal> journal_;
   std::function<void(Volume*)> unmount_hook_;

@@ -28,6 +28,10 @@ constexpr Words<bool> kPrealloc = {{"full", true}, {"none", false}};
 constexpr Words<bool> kReadOnly = {{"0", false}, {"1", true}};
 constexpr Words<FlushMode> kFlushModes = {{"device", FlushMode::kDevice},
                                           {"memory", FlushMode::kMemory}};
+constexpr Words<SyncMode> kSyncModes = {{"auto", SyncMode::kAuto},
+                                        {"fua", SyncMode::kFua},
+                                        {"flush", SyncMode::kFlush},
+                                        {"none", SyncMode::kNone}};
 constexpr Words<DiscardMode> kDiscardModes = {{"auto", DiscardMode::kAuto},
                                               {"none", DiscardMode::kNone},
                                               {"async", DiscardMode::kAsync}};
@@ -49,6 +53,10 @@ bool ParseReadOnly(std::string_view value, VolumeOptions* options) {
 
 bool ParseFlush(std::string_view value, VolumeOptions* options) {
   return FindWord(kFlushModes, value, &options->flush_mode);
+}
+
+bool ParseSync(std::string_view value, VolumeOptions* options) {
+  return FindWord(kSyncModes, value, &options->sync_mode);
 }
 
 bool ParseBackend(std::string_view value, VolumeOptions* options) {
@@ -93,6 +101,8 @@ const std::vector<VolumeOption>& AllVolumeOptions() {
        [](const VolumeOptions& o) {
          return WordFor(kFlushModes, o.flush_mode);
        }},
+      {"sync", ListWords(kSyncModes), ParseSync,
+       [](const VolumeOptions& o) { return WordFor(kSyncModes, o.sync_mode); }},
       {"backend", ListWords(kBackendWords), ParseBackend,
        [](const VolumeOptions& o) {
          return WordFor(kBackendWords, o.backend);

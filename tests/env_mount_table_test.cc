@@ -80,6 +80,9 @@ TEST_F(MountTableTest, AnotherValueOfAnOptionIsRefusedByName) {
   EXPECT_EQ(r.error(), EINVAL);
   EXPECT_NE(r.ToString().find("'flush'"), std::string::npos) << r.ToString();
   EXPECT_NE(r.ToString().find(other.path), std::string::npos);
+  other = Options();
+  other.sync_mode = SyncMode::kNone;
+  EXPECT_NE(Open(other, &second).ToString().find("'sync'"), std::string::npos);
 }
 
 TEST_F(MountTableTest, ErrorsNameThePathAndWhatToDo) {

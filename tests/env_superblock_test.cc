@@ -198,7 +198,7 @@ TEST(Superblock, ValuesAreBounded) {
        [](Superblock* sb) {
          sb->device_bytes = kMinVolumeBytes - kBlockBytes;
        }},
-      {"unknown flags", [](Superblock* sb) { sb->flags = 4; }},
+      {"unknown flags", [](Superblock* sb) { sb->flags = 8; }},
       {"unknown flush mode",
        [](Superblock* sb) { sb->flush_mode = static_cast<FlushMode>(3); }},
       {"unknown flush mode",

@@ -86,7 +86,7 @@ TEST(DioUri, EveryOption) {
   VolumeOptions options;
   const Result parsed = ParseDioUri(
       "dio:///a/b?create=4G&prealloc=none&ro=1&flush=memory&backend=sync&"
-      "discard=async&discard_rate=64M&lock_wait=5&stats_file=/tmp/s",
+      "sync=flush&discard=async&discard_rate=64M&lock_wait=5&stats_file=/tmp/s",
       &options);
   ASSERT_TRUE(parsed.ok()) << parsed.ToString();
   EXPECT_EQ(options.path, "/a/b");
@@ -94,6 +94,7 @@ TEST(DioUri, EveryOption) {
   EXPECT_FALSE(options.prealloc);
   EXPECT_TRUE(options.read_only);
   EXPECT_EQ(options.flush_mode, FlushMode::kMemory);
+  EXPECT_EQ(options.sync_mode, SyncMode::kFlush);
   EXPECT_EQ(options.backend, Backend::kSync);
   EXPECT_EQ(options.discard, DiscardMode::kAsync);
   EXPECT_EQ(options.discard_bytes_per_second, uint64_t{64} << 20);
@@ -159,6 +160,7 @@ TEST(DioUri, BadOptionsAreNamedAndTheValidOnesListed) {
       {"ro=yes", "0|1"},
       {"flush=shared", "device|memory"},
       {"backend=aio", "auto|uring|threads|sync"},
+      {"sync=on", "auto|fua|flush|none"},
       {"discard=on", "auto|none|async"},
       {"discard_rate=fast", "SIZE a second"},
       {"lock_wait=-1", "SECONDS"},

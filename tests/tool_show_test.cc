@@ -281,6 +281,27 @@ TEST_F(ShowTest, InfoOfADamagedJournalShowsTheRest) {
   EXPECT_EQ(RunDiofs({"fsck", image_}).exit_code, 4);
 }
 
+// No image is written through: there is one way, and nothing to remember.
+TEST_F(ShowTest, Probe) {
+  const ToolRun text = RunDiofs({"probe", "--rounds=5", image_});
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_NE(text.out.find("not to be had"), std::string::npos) << text.out;
+  EXPECT_NE(text.out.find("sync=flush"), std::string::npos) << text.out;
+  const ToolRun json = RunDiofs({"probe", "--rounds=5", "--json", image_});
+  const Json parsed = Json::parse(json.out);
+  EXPECT_EQ(parsed["device"], image_);
+  EXPECT_EQ(parsed["rounds"], 5);
+  EXPECT_TRUE(parsed["write_through_us"].is_null());
+  EXPECT_GT(parsed["write_and_flush_us"], 0.0);
+  EXPECT_EQ(parsed["sync_auto"], "flush");
+  EXPECT_EQ(RunDiofs({"fsck", image_}).exit_code, 0);
+  EXPECT_EQ(RunDiofs({"probe", "--rounds=0", image_}).exit_code, 2);
+  const std::shared_ptr<Volume> held = Mount();
+  const ToolRun busy = RunDiofs({"probe", "--wait=0", image_});
+  EXPECT_EQ(busy.exit_code, 1);
+  EXPECT_NE(busy.err.find(image_), std::string::npos) << busy.err;
+}
+
 TEST_F(ShowTest, StandardOutputThatTakesNothing) {
   const std::string line = QuotedTool() + " dump " + ShellQuoted(image_) +
                            " >/dev/full 2>" + ShellQuoted(dir_.File("err"));

@@ -40,6 +40,7 @@ struct Command {
 };
 
 const Command& DfCommand();
+const Command& ProbeCommand();
 const Command& DumpCommand();
 const Command& FsckCommand();
 const Command& InfoCommand();
