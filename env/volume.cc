@@ -88,7 +88,7 @@ Result Volume::Recover() {
       Journal::Layout{superblock_.uuid, superblock_.region_offset,
                       superblock_.region_bytes});
   Journal::RecoveryInput input;
-  input.same_boot = superblock_.boot_id == boot_id;
+  input.same_boot = superblock_.boot_id == boot_id && !options_.lost_cache;
   if (!superblock_.dirty()) {
     input.clean_sequence = superblock_.clean_sequence;
     input.clean_region_nonce = superblock_.clean_region_nonce;

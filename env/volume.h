@@ -46,6 +46,10 @@ struct MountOptions {
   bool read_only = false;
   FlushMode flush_mode = FlushMode::kDevice;
   SyncMode sync_mode = SyncMode::kAuto;
+  // The device may have lost what it had not been flushed, though this boot
+  // goes on: a journal that ends too early counts as torn, unless a frame shows
+  // that the missing one was durable.
+  bool lost_cache = false;
   // Tell the device what has become free.
   bool discard = false;
   uint64_t discard_bytes_per_second = Discarder::Options().bytes_per_second;

@@ -14,6 +14,7 @@
 #include "env/fsck.h"
 #include "env/journal.h"
 #include "env/metadata_op.h"
+#include "env/repair.h"
 #include "env/superblock.h"
 #include "env/volume.h"
 #include "tests/sim_device.h"
@@ -314,6 +315,106 @@ TEST(FsckTest, LogsWithForgedBlocksAreNotWalked) {
   EXPECT_NE(Join(report.notes).find("the frames of logs were not looked at"),
             std::string::npos)
       << Join(report.notes);
+}
+
+// ---- Repair -----------------------------------------------------------------
+
+// Repairs `*image`; the lines it gives.
+std::string Repaired(std::string* image) {
+  std::vector<std::string> done;
+  const Result result = Repair(
+      [image](std::unique_ptr<BlockDevice>* device) {
+        std::unique_ptr<SimDevice> sim = SimFrom(*image);
+        sim->on_destroy = [image](const SimDevice& at) {
+          *image = at.DurableImage();
+        };
+        *device = std::move(sim);
+        return Result::Ok();
+      },
+      &done);
+  return result.ok() ? Join(done) : result.ToString();
+}
+
+TEST(RepairTest, ASoundVolumeIsNotTouched) {
+  const std::string image = UsedImage();
+  std::string repaired = image;
+  EXPECT_EQ(Repaired(&repaired), "");
+  EXPECT_EQ(repaired == image, true);
+}
+
+TEST(RepairTest, SuperblockCopiesComeFromOneThatIsWhole) {
+  std::string image = UsedImage();
+  image[SuperblockOffset(kDeviceBytes, 0) + 100] ^= 1;
+  image[SuperblockOffset(kDeviceBytes, 3) + 8] ^= 1;
+  EXPECT_EQ(Repaired(&image), "rewrote superblock copies 1, 4 of 4\n");
+  FsckReport report;
+  ASSERT_TRUE(Check(image, &report).ok());
+  EXPECT_EQ(Join(report.problems) + Join(report.notes), "");
+}
+
+// Which of them is right?
+TEST(RepairTest, CopiesThatDisagreeAreLeft) {
+  std::string image = UsedImage();
+  Superblock other = SuperblockOf(image);
+  other.label = "something else";
+  other.Encode().copy(&image[SuperblockOffset(kDeviceBytes, 2)],
+                      kSuperblockBytes);
+  const std::string before = image;
+  EXPECT_EQ(Repaired(&image), "");
+  EXPECT_EQ(image == before, true);
+}
+
+TEST(RepairTest, AnUncleanVolumeIsReplayed) {
+  std::string killed;
+  UsedImage(&killed);
+  EXPECT_EQ(Repaired(&killed), "replayed the journal and unmounted\n");
+  FsckReport report;
+  ASSERT_TRUE(Check(killed, &report).ok());
+  EXPECT_EQ(Join(report.problems) + Join(report.notes), "");
+  EXPECT_EQ(report.files, 3u);
+}
+
+// Two transactions that were written and never flushed, of which the device has
+// lost the first: with the host still up.
+TEST(RepairTest, ALostCacheIsATornTail) {
+  std::shared_ptr<Volume> volume;
+  SimDevice* sim = nullptr;
+  ASSERT_TRUE(
+      MountSim(FormattedSim(kDeviceBytes), MountOptions(), &volume, &sim).ok());
+  ASSERT_TRUE(volume->Mkdir("/synced").ok());
+  ASSERT_TRUE(volume->Sync().ok());
+  ASSERT_TRUE(volume->Mkdir("/one").ok());
+  ASSERT_TRUE(volume->Mkdir("/two").ok());
+  std::string image = sim->Image();
+  const uint64_t lost = LiveJournal(image).end() - 2 * kBlockBytes;
+  image.replace(lost, kBlockBytes, kBlockBytes, '\0');
+  EXPECT_NE(ProblemOf(image).find("no power was lost since"),
+            std::string::npos);
+  EXPECT_EQ(Repaired(&image).find("took the end of the journal for torn"), 0u);
+  EXPECT_EQ(ProblemOf(image), "");
+  volume = nullptr;
+  ASSERT_TRUE(MountSim(SimFrom(image), MountOptions(), &volume).ok());
+  Tree tree;
+  ASSERT_TRUE(ReadTree(volume.get(), &tree).ok());
+  EXPECT_EQ(tree, (Tree{{"/synced/", ""}}));
+}
+
+// What was durable is damaged: nothing can be made of that.
+TEST(RepairTest, ADamagedJournalIsLeft) {
+  std::shared_ptr<Volume> volume;
+  SimDevice* sim = nullptr;
+  ASSERT_TRUE(
+      MountSim(FormattedSim(kDeviceBytes), MountOptions(), &volume, &sim).ok());
+  ASSERT_TRUE(volume->Mkdir("/one").ok());
+  ASSERT_TRUE(volume->Sync().ok());
+  ASSERT_TRUE(volume->Mkdir("/two").ok());
+  std::string image = sim->Image();
+  const uint64_t lost = LiveJournal(image).end() - 2 * kBlockBytes;
+  image.replace(lost, kBlockBytes, kBlockBytes, '\0');
+  const std::string before = image;
+  EXPECT_EQ(Repaired(&image), "");
+  EXPECT_EQ(image == before, true);
+  EXPECT_NE(ProblemOf(image).find("names it durable"), std::string::npos);
 }
 
 TEST(FsckTest, OperationsThatDoNotFitTheTreeAreAProblem) {

@@ -206,6 +206,24 @@ TEST_F(ShowTest, FsckOfADamagedVolume) {
   EXPECT_TRUE(ReadHostFile(image_) == before);
 }
 
+TEST_F(ShowTest, FsckRepairsWhatItCan) {
+  EXPECT_EQ(RunDiofs({"fsck", "--repair", image_}).exit_code, 0);
+  Flip(kSecondSuperblockOffset + 200);
+  ToolRun run = RunDiofs({"fsck", "--repair", image_});
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_NE(run.out.find("repaired: rewrote superblock copies 2 of 4\n"),
+            std::string::npos)
+      << run.out;
+  EXPECT_NE(run.out.find(": clean, "), std::string::npos) << run.out;
+  EXPECT_EQ(RunDiofs({"fsck", image_}).exit_code, 0);
+  for (const uint64_t copy : {0, 1, 2, 3}) {
+    Flip(SuperblockOffset(kImageBytes, copy) + 200);
+  }
+  run = RunDiofs({"fsck", "--repair", "--json", image_});
+  EXPECT_EQ(run.exit_code, 4);
+  EXPECT_EQ(Json::parse(run.out)["repaired"], Json::array());
+}
+
 TEST_F(ShowTest, FsckThatCannotBeMade) {
   ExpectFailure(RunDiofs({"fsck", dir_.File("none")}), 8, "none");
   std::ofstream(dir_.File("blank")) << std::string(16 << 20, '\0');

@@ -1,13 +1,19 @@
+#include <gflags/gflags.h>
+
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "dio/open_device.h"
 #include "env/fsck.h"
+#include "env/repair.h"
 #include "tools/diofs_command.h"
 #include "tools/diofs_json.h"
 #include "tools/diofs_util.h"
 #include "tools/diofs_volume.h"
+
+DEFINE_bool(repair, false, "Put right what can be, then check.");
 
 namespace diofs {
 
@@ -16,12 +22,16 @@ namespace {
 constexpr char kName[] = "fsck";
 
 // As fsck(8) has them.
+constexpr int kExitCorrected = 1;
 constexpr int kExitUncorrected = 4;
 constexpr int kExitOperational = 8;
 constexpr int kExitFsckUsage = 16;
 
-std::string Text(const std::string& path, const FsckReport& report) {
+std::string Text(const std::string& path,
+                 const std::vector<std::string>& repaired,
+                 const FsckReport& report) {
   std::string text;
+  for (const std::string& line : repaired) text += "repaired: " + line + "\n";
   for (const std::string& note : report.notes) {
     text += "note: " + Printable(note) + "\n";
   }
@@ -41,9 +51,11 @@ std::string Text(const std::string& path, const FsckReport& report) {
          ShowBytes(report.usage.total_blocks * kBlockBytes) + " free\n";
 }
 
-Json ToJson(const std::string& path, const FsckReport& report) {
+Json ToJson(const std::string& path, const std::vector<std::string>& repaired,
+            const FsckReport& report) {
   return {{"path", path},
           {"clean", report.problems.empty()},
+          {"repaired", repaired},
           {"problems", report.problems},
           {"notes", report.notes},
           {"files", report.files},
@@ -52,20 +64,38 @@ Json ToJson(const std::string& path, const FsckReport& report) {
           {"usage", UsageJson(report.usage)}};
 }
 
+Result OpenForWriting(const std::string& path,
+                      std::unique_ptr<BlockDevice>* device) {
+  OpenDeviceOptions options;
+  options.lock_wait_ms = LockWaitMillis();
+  return OpenBlockDevice(path, options, device);
+}
+
 int Run(const std::vector<std::string>& arguments) {
   const std::string& path = arguments[0];
+  std::vector<std::string> repaired;
+  Result result;
+  if (FLAGS_repair) {
+    result = Repair(
+        [&](std::unique_ptr<BlockDevice>* device) {
+          return OpenForWriting(path, device);
+        },
+        &repaired);
+  }
   std::unique_ptr<BlockDevice> device;
   FsckReport report;
-  Result result = OpenForReading(path, &device);
+  if (result.ok()) result = OpenForReading(path, &device);
   if (result.ok()) result = Fsck(std::move(device), &report);
   if (!result.ok()) {
     Complain(kName, Explain(path, result));
     return kExitOperational;
   }
-  const int printed = Print(
-      kName, FLAGS_json ? JsonText(ToJson(path, report)) : Text(path, report));
+  const int printed =
+      Print(kName, FLAGS_json ? JsonText(ToJson(path, repaired, report))
+                              : Text(path, repaired, report));
   if (!report.problems.empty()) return kExitUncorrected;
-  return printed == kExitOk ? kExitOk : kExitOperational;
+  if (printed != kExitOk) return kExitOperational;
+  return repaired.empty() ? kExitOk : kExitCorrected;
 }
 
 }  // namespace
@@ -81,12 +111,25 @@ const Command& FsckCommand() {
       "be\n"
       "in use. Superblocks, journal, names, links, extents and the free space "
       "are\n"
-      "held against each other; file contents are not read and nothing is\n"
-      "written.\n",
-      {{"bytes", nullptr}, {"wait", "SECONDS"}, {"json", nullptr}},
-      {"diofs fsck /var/lib/db.img", "diofs fsck --json /dev/nvme0n1"},
+      "held against each other, and each frame of the logs is read; nothing "
+      "is\n"
+      "written.\n"
+      "\n"
+      "--repair puts right first what can be without inventing anything: "
+      "copies\n"
+      "of the superblock, a volume that was not unmounted, a journal whose "
+      "end\n"
+      "the device has lost. Other damage stays as it is: copy out what can be\n"
+      "read, with ro=1.\n",
+      {{"repair", nullptr},
+       {"bytes", nullptr},
+       {"wait", "SECONDS"},
+       {"json", nullptr}},
+      {"diofs fsck /var/lib/db.img", "diofs fsck --repair /var/lib/db.img",
+       "diofs fsck --json /dev/nvme0n1"},
       "  0  clean\n"
-      "  4  errors found, and left as they are\n"
+      "  1  errors or an unclean unmount found, and put right\n"
+      "  4  errors found, which are left\n"
       "  8  the check could not be made: no such device, no volume, in use, …\n"
       " 16  wrong usage\n",
       kExitFsckUsage,
