@@ -23,7 +23,7 @@ struct PlannedFrame {
 //                                       ^ one frame of 9000 here
 //
 // and only where none is long enough it is cut to pieces. False where the
-// blocks do not suffice.
+// blocks do not suffice; *frames is what fits then.
 bool PlanLogFrames(const ExtentMap& map, uint64_t position, uint64_t bytes,
                    std::vector<PlannedFrame>* frames);
 

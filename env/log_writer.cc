@@ -150,13 +150,18 @@ bool LogWriter::FitsRun(uint64_t payload) const {
 
 Result LogWriter::EnsureSpace(uint64_t more) {
   const uint64_t total = pending_ + more;
-  if (FitsRun(total)) return Result::Ok();
+  if (FitsRun(total)) {
+    UseBlocks(tail_.position + LogFrameBytes(total));
+    return Result::Ok();
+  }
   std::vector<PlannedFrame> frames;
   // Blocks that the plan skips, for the frame fits into later ones, may have to
   // be made up for; each turn finds room for one more frame at least.
   while (!PlanLogFrames(*map_, tail_.position, total, &frames)) {
     const uint64_t have = map_->blocks() * uint64_t{kBlockBytes};
-    const uint64_t need = BlocksForLog(total);
+    uint64_t left = total;
+    for (const PlannedFrame& frame : frames) left -= frame.payload_bytes;
+    const uint64_t need = BlocksForLog(left);
     const uint64_t hint = preallocation_bytes_;
     const uint64_t growth =
         hint > have ? hint - have
@@ -166,8 +171,33 @@ Result LogWriter::EnsureSpace(uint64_t more) {
         std::max(need, DivideRoundUp(growth, kBlockBytes)), durable_);
     map_ = file_->inode()->map();
     if (!result.ok()) return result;
+    growth_ = map_->blocks() * uint64_t{kBlockBytes} - have;
   }
+  UseBlocks(frames.back().position +
+            LogFrameBytes(frames.back().payload_bytes));
   return Result::Ok();
+}
+
+// Frames will lie below `end`, a place in the stream.
+void LogWriter::UseBlocks(uint64_t end) {
+  if (ahead_lsn_ != 0 && end > ahead_from_) {
+    volume_->NoteNamed(inode_, ahead_lsn_);
+    ahead_lsn_ = 0;
+  }
+  const uint64_t have = map_->blocks() * uint64_t{kBlockBytes};
+  if (ahead_lsn_ != 0 || growth_ == 0 || have - end >= growth_ / 4) return;
+  // A quarter of what was allocated last is left: the journal can learn of more
+  // before it is needed.
+  const uint64_t growth = std::clamp(have, kMinGrowthBytes, kMaxGrowthBytes);
+  Lsn lsn = 0;
+  const Result result = volume_->ExtendLogAhead(
+      file_->inode(), growth / kBlockBytes, durable_, &lsn);
+  map_ = file_->inode()->map();
+  // Whoever needs it and finds none says so.
+  growth_ = map_->blocks() * uint64_t{kBlockBytes} - have;
+  if (!result.ok()) return;
+  ahead_lsn_ = lsn;
+  ahead_from_ = have;
 }
 
 Result LogWriter::EnsureBuffer(uint64_t payload) {
@@ -416,6 +446,7 @@ Result LogWriter::Close() {
     }
     map_ = file_->inode()->map();
     has_segment_ = false;
+    growth_ = ahead_lsn_ = 0;
     changed_ = false;
   }
   return volume_->Settle(lsn);
@@ -468,6 +499,7 @@ Result LogWriter::CutTo(uint64_t bytes, Lsn* lsn) {
     return r;
   }
   map_ = new_log.map;
+  growth_ = ahead_lsn_ = 0;
   generation_ = segment.generation;
   tail_ = durable_ = {segment.logical, segment.position, LogChain(generation_)};
   front_ = 0;

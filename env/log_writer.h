@@ -69,6 +69,7 @@ class LogWriter final : public FileWriter {
   Result EnsureSegment();
   // Makes sure that `more` bytes behind the pending ones have blocks.
   Result EnsureSpace(uint64_t more);
+  void UseBlocks(uint64_t end);
   // Is one frame with this payload one write where the tail is?
   bool FitsRun(uint64_t payload) const;
   Result EnsureBuffer(uint64_t payload);
@@ -96,6 +97,11 @@ class LogWriter final : public FileWriter {
   uint64_t front_ = 0;    // bytes in front of them in the tail's block
   LogPosition written_;   // on the device
   LogPosition durable_;
+  uint64_t growth_ = 0;  // bytes that were allocated last
+  // What names the blocks from ahead_from_ (in the stream) on, allocated ahead;
+  // 0 where there are none.
+  Lsn ahead_lsn_ = 0;
+  uint64_t ahead_from_ = 0;
   bool writing_ = false;
   bool changed_ = false;  // since Start or Close
   bool has_segment_ = false;

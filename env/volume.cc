@@ -192,6 +192,13 @@ Result Volume::StartWriting() {
     return r;
   }
   if (options_.discard && device_->geometry().discard) StartDiscarding();
+  if (options_.commit_interval_ms > 0) {
+    commit_timer_ = std::make_unique<CommitTimer>(
+        std::chrono::milliseconds(options_.commit_interval_ms), [this] {
+          // An error is kept for whoever comes next.
+          (void)CommitDurable(journal_->tail_lsn());
+        });
+  }
   return Result::Ok();
 }
 
@@ -216,8 +223,9 @@ Result Volume::Unmount() {
     if (unmounted_.exchange(true)) return Result::Ok();
     discarder = std::move(discarder_);
   }
-  // Outside the lock: it waits for a call back that takes it.
+  // Outside the lock: they wait for calls back that take it.
   discarder.reset();
+  if (commit_timer_ != nullptr) commit_timer_->Stop();
   Result result;
   if (!options_.read_only) {
     result = CommitDurable(journal_->tail_lsn());
@@ -337,6 +345,13 @@ void Volume::NoteNamesLocked(const MetadataOp& op, Lsn lsn) {
   if (inode->is_directory) directories_lsn_ = lsn;
 }
 
+void Volume::NoteNamed(Inode* inode, Lsn lsn) {
+  uint64_t before = inode->named_lsn;
+  // A rename beside it may name a later one.
+  while (before < lsn && !inode->named_lsn.compare_exchange_weak(before, lsn)) {
+  }
+}
+
 Lsn Volume::NamedBy(const Inode& inode) const {
   return std::max<Lsn>(inode.named_lsn, directories_lsn_);
 }
@@ -351,8 +366,13 @@ void Volume::DropLocked(const InodePtr& inode) {
   frees_pending_ = true;
 }
 
+void Volume::CommitSoon() {
+  if (commit_timer_ != nullptr) commit_timer_->Arm();
+}
+
 Result Volume::Settle(Lsn lsn) {
   if (lsn == 0) return Result::Ok();
+  CommitSoon();
   if (options_.flush_mode == FlushMode::kMemory &&
       lsn % kMemoryCommitInterval != 0) {
     return Result::Ok();

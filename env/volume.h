@@ -16,6 +16,7 @@
 #include "dio/discarder.h"
 #include "dio/fork_guard.h"
 #include "dio/result.h"
+#include "env/commit_timer.h"
 #include "env/free_space.h"
 #include "env/journal.h"
 #include "env/namespace.h"
@@ -50,6 +51,9 @@ struct MountOptions {
   // goes on: a journal that ends too early counts as torn, unless a frame shows
   // that the missing one was durable.
   bool lost_cache = false;
+  // What nobody has synced is made durable so long after it came; 0: not at
+  // all.
+  uint32_t commit_interval_ms = 1000;
   // Tell the device what has become free.
   bool discard = false;
   uint64_t discard_bytes_per_second = Discarder::Options().bytes_per_second;
@@ -207,6 +211,10 @@ class Volume : public std::enable_shared_from_this<Volume> {
   // is durable up to `known`.
   Result ExtendLog(const InodePtr& inode, uint64_t need_blocks,
                    uint64_t want_blocks, const LogPosition& known);
+  // The same ahead of need, where it takes no waiting: *lsn is what names the
+  // blocks, and becomes part of what a sync waits for when they are used.
+  Result ExtendLogAhead(const InodePtr& inode, uint64_t want_blocks,
+                        const LogPosition& known, Lsn* lsn);
   // Journals that the log ends at `end`, which is durable, and lets the blocks
   // behind it go.
   Result CloseLog(const InodePtr& inode, const LogPosition& end, Lsn* lsn);
@@ -227,6 +235,8 @@ class Volume : public std::enable_shared_from_this<Volume> {
   // What the journal must hold for the file to be found under its name, and for
   // a log to be found in its blocks.
   Lsn NamedBy(const Inode& inode) const;
+  // From now on that takes `lsn`.
+  static void NoteNamed(Inode* inode, Lsn lsn);
   // `lsn` is on the device.
   Result CommitWritten(Lsn lsn);
 
@@ -262,6 +272,11 @@ class Volume : public std::enable_shared_from_this<Volume> {
   static constexpr uint64_t kRoomForRename = 44;
   static constexpr uint64_t kRoomForLogs = 48;
   Result CheckRoomLocked(uint64_t more_bytes, uint64_t percent) const;
+  Result ExtendLogLocked(const InodePtr& inode, uint64_t need_blocks,
+                         uint64_t want_blocks, const LogPosition& known,
+                         bool last_attempt, Lsn* lsn);
+  // What was given to the journal is committed soon, whoever asks.
+  void CommitSoon();
   Result SizeUnopenedLog(const InodePtr& inode);
   Result BeginSegment(const InodePtr& inode, LogSegment* segment);
   Result ReopenLog(const InodePtr& inode);
@@ -288,6 +303,8 @@ class Volume : public std::enable_shared_from_this<Volume> {
   bool write_through_ = false;
   Journal::RecoveryReport recovery_;
   std::unique_ptr<Journal> journal_;
+  // Null where nothing is committed by time.
+  std::unique_ptr<CommitTimer> commit_timer_;
   std::function<void(Volume*)> unmount_hook_;
   std::mutex unmount_mutex_;  // rank 0: one Unmount at a time
 

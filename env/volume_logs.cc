@@ -107,46 +107,71 @@ Result Volume::BeginSegment(const InodePtr& inode, LogSegment* segment) {
   return Result::Ok();
 }
 
+Result Volume::ExtendLogLocked(const InodePtr& inode, uint64_t need_blocks,
+                               uint64_t want_blocks, const LogPosition& known,
+                               bool last_attempt, Lsn* lsn) {
+  const std::shared_ptr<const ExtentMap> map = inode->map();
+  const SpacePriority priority =
+      PriorityOf(inode->kind, map->blocks() + need_blocks);
+  std::vector<Extent> extents;
+  Result result = free_space_.Allocate(need_blocks, want_blocks, priority,
+                                       &extents, last_attempt);
+  if (!result.ok()) return result;
+  auto longer = std::make_shared<ExtentMap>(*map);
+  for (const Extent& extent : extents) longer->Append(extent);
+  const uint64_t more = longer->extents().size() - map->extents().size();
+  result = CheckRoomLocked(
+      more * kExtentBytesInSnapshot,
+      priority == SpacePriority::kBulk ? kRoomForNew : kRoomForLogs);
+  if (!result.ok()) {
+    free_space_.FreeNow(extents);
+    return result;
+  }
+  inode->journaled_blocks = longer->blocks();
+  inode->set_map(std::move(longer));
+  if (inode->link_count == 0) return result;
+  namespace_.NoteExtents(static_cast<int64_t>(more));
+  inode->log->SetKnown(known, /*closed=*/false);
+  inode->mtime_us = NowMicros();
+  MetadataOp op;
+  op.type = OpType::kExtents;
+  op.ino = inode->ino;
+  op.extents = std::move(extents);
+  std::string operations;
+  op.EncodeTo(&operations);
+  op.type = OpType::kLogEnd;
+  op.log_end = known;
+  op.mtime_us = inode->mtime_us;
+  op.EncodeTo(&operations);
+  *lsn = journal_->Append(operations);
+  return result;
+}
+
 Result Volume::ExtendLog(const InodePtr& inode, uint64_t need_blocks,
                          uint64_t want_blocks, const LogPosition& known) {
   if (Result r = CheckOwner(); !r.ok()) return r;
   return WithReclaim([&](bool last_attempt) {
-    const std::shared_ptr<const ExtentMap> map = inode->map();
-    const SpacePriority priority =
-        PriorityOf(inode->kind, map->blocks() + need_blocks);
-    std::vector<Extent> extents;
-    Result result = free_space_.Allocate(need_blocks, want_blocks, priority,
-                                         &extents, last_attempt);
-    if (!result.ok()) return result;
-    auto longer = std::make_shared<ExtentMap>(*map);
-    for (const Extent& extent : extents) longer->Append(extent);
-    const uint64_t more = longer->extents().size() - map->extents().size();
-    result = CheckRoomLocked(
-        more * kExtentBytesInSnapshot,
-        priority == SpacePriority::kBulk ? kRoomForNew : kRoomForLogs);
-    if (!result.ok()) {
-      free_space_.FreeNow(extents);
-      return result;
-    }
-    inode->journaled_blocks = longer->blocks();
-    inode->set_map(std::move(longer));
-    if (inode->link_count == 0) return result;
-    namespace_.NoteExtents(static_cast<int64_t>(more));
-    inode->log->SetKnown(known, /*closed=*/false);
-    inode->mtime_us = NowMicros();
-    MetadataOp op;
-    op.type = OpType::kExtents;
-    op.ino = inode->ino;
-    op.extents = std::move(extents);
-    std::string operations;
-    op.EncodeTo(&operations);
-    op.type = OpType::kLogEnd;
-    op.log_end = known;
-    op.mtime_us = inode->mtime_us;
-    op.EncodeTo(&operations);
-    inode->named_lsn = journal_->Append(operations);
+    Lsn lsn = 0;
+    Result result = ExtendLogLocked(inode, need_blocks, want_blocks, known,
+                                    last_attempt, &lsn);
+    NoteNamed(inode.get(), lsn);
     return result;
   });
+}
+
+Result Volume::ExtendLogAhead(const InodePtr& inode, uint64_t want_blocks,
+                              const LogPosition& known, Lsn* lsn) {
+  *lsn = 0;
+  if (Result r = CheckOwner(); !r.ok()) return r;
+  {
+    std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+    if (Result r = CheckWritableLocked(); !r.ok()) return r;
+    Result result = ExtendLogLocked(inode, 1, want_blocks, known,
+                                    /*last_attempt=*/false, lsn);
+    if (!result.ok()) return result;
+  }
+  CommitSoon();
+  return Result::Ok();
 }
 
 Result Volume::CloseLog(const InodePtr& inode, const LogPosition& end,

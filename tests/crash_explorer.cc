@@ -73,7 +73,7 @@ CrashExplorer::Found CrashExplorer::Examine(const CowImage& image) const {
   auto device = std::make_unique<CrashDevice>(image, geometry_, nullptr);
   CrashDevice* const kept = device.get();
   std::shared_ptr<Volume> volume;
-  result = Volume::Mount(std::move(device), MountOptions(), &volume);
+  result = Volume::Mount(std::move(device), NoClock(), &volume);
   if (!result.ok()) {
     found.error = "mount: " + result.ToString();
     return found;
@@ -94,7 +94,7 @@ CrashExplorer::Found CrashExplorer::Examine(const CowImage& image) const {
   }
   auto later = std::make_unique<CrashDevice>(kept->image(), geometry_, nullptr);
   volume.reset();
-  result = Volume::Mount(std::move(later), MountOptions(), &volume);
+  result = Volume::Mount(std::move(later), NoClock(), &volume);
   Tree again;
   if (result.ok()) result = ReadTree(volume.get(), &again, kCrashFiller);
   if (!result.ok()) {
@@ -183,8 +183,7 @@ std::string CrashExplorer::ExploreRecovery(const CowImage& image,
   {
     auto device = std::make_unique<CrashDevice>(image, geometry_, &recording);
     std::shared_ptr<Volume> volume;
-    const Result result =
-        Volume::Mount(std::move(device), MountOptions(), &volume);
+    const Result result = Volume::Mount(std::move(device), NoClock(), &volume);
     if (!result.ok()) return "mount: " + result.ToString();
   }
   CrashStates states(image, &recording, geometry_.logical_block_bytes);

@@ -30,7 +30,11 @@ namespace {
 constexpr uint64_t kVolumeBytes = 16 << 20;
 constexpr uint64_t kRunSeed = 1;
 // All their subsets are looked at where no more are volatile.
-constexpr uint64_t kExhaustiveBlocks = 6;
+uint64_t ExhaustiveBlocks() { return ScaledRounds(4) >= 40 ? 12 : 6; }
+// Steps of the longest sequences: in long runs, in release, under sanitizers.
+size_t LongestSequence() {
+  return ScaledRounds(4) >= 40 ? 4 : ScaledRounds(4) >= 4 ? 3 : 2;
+}
 
 // A volume to begin with, unmounted, and what it holds.
 struct Start {
@@ -52,7 +56,7 @@ Start MakeStart(const Geometry& geometry, const std::vector<std::string>& names,
       std::make_unique<CrashDevice>(CowImage(base), geometry, nullptr);
   CrashDevice* const kept = device.get();
   std::shared_ptr<Volume> volume;
-  EXPECT_TRUE(Volume::Mount(std::move(device), MountOptions(), &volume).ok());
+  EXPECT_TRUE(Volume::Mount(std::move(device), NoClock(), &volume).ok());
   if (filler_bytes > 0) {
     EXPECT_TRUE(WriteFile(volume.get(), kCrashFiller,
                           std::string(filler_bytes, 'f'), true)
@@ -114,7 +118,8 @@ std::string Record(const Start& start, const Geometry& geometry,
   // What there was must also survive the mount.
   kept->Note(0);
   std::shared_ptr<Volume> volume;
-  if (Result r = Volume::Mount(std::move(device), options, &volume); !r.ok()) {
+  if (Result r = Volume::Mount(std::move(device), NoClock(options), &volume);
+      !r.ok()) {
     return r.ToString();
   }
   size_t end = 0;
@@ -167,7 +172,7 @@ class CrashSequences : public testing::TestWithParam<Config> {};
 
 // Every sequence of steps, one power cut in each way at each event of its last
 // step: those of the steps before were looked at with the shorter sequences.
-TEST_P(CrashSequences, OfThreeSteps) {
+TEST_P(CrashSequences, OfAFewSteps) {
   const Config& config = GetParam();
   const Geometry geometry =
       CrashGeometry(kVolumeBytes, config.logical_block_bytes, config.fua);
@@ -176,7 +181,7 @@ TEST_P(CrashSequences, OfThreeSteps) {
   const uint64_t seed = TestSeed();
   const double began = Now();
   std::vector<std::vector<CrashStep>> sequences = {{}};
-  for (size_t length = 0; length <= 3; ++length) {
+  for (size_t length = 0; length <= LongestSequence(); ++length) {
     std::vector<std::vector<CrashStep>> longer;
     if (length > 0) {
       for (const std::vector<CrashStep>& sequence : sequences) {
@@ -202,7 +207,7 @@ TEST_P(CrashSequences, OfThreeSteps) {
       plan.first = recorded.last_step;
       plan.choice.random_states = 1;
       if (i % 50 == seed % 50)
-        plan.choice.exhaustive_blocks = kExhaustiveBlocks;
+        plan.choice.exhaustive_blocks = ExhaustiveBlocks();
       plan.recovery_interval = 200;
       wrong = explorer.Explore(start.image, recorded.recording, recorded.models,
                                plan, &rng);
@@ -214,8 +219,6 @@ TEST_P(CrashSequences, OfThreeSteps) {
       if (applies[i] != 0) sequences[kept++] = sequences[i];
     }
     sequences.resize(kept);
-    std::printf("length %zu: %zu sequences, %llu states\n", length, kept,
-                static_cast<unsigned long long>(explorer.distinct_states()));
   }
   Report(config.name, explorer, Now() - began);
 }
@@ -296,7 +299,7 @@ TEST_P(CrashWalks, FromMountToUnmount) {
           std::mt19937_64 rng(seed + i);
           CrashExplorer::Plan plan;
           plan.choice.random_states = 1;
-          if (i % 10 == 0) plan.choice.exhaustive_blocks = kExhaustiveBlocks;
+          if (i % 10 == 0) plan.choice.exhaustive_blocks = ExhaustiveBlocks();
           plan.recovery_interval = 300;
           wrong = explorer.Explore(start.image, recorded.recording,
                                    recorded.models, plan, &rng);

@@ -50,7 +50,7 @@ class DamageTest : public testing::Test {
         nullptr);
     CrashDevice* const kept = device.get();
     std::shared_ptr<Volume> volume;
-    ASSERT_TRUE(Volume::Mount(std::move(device), MountOptions(), &volume).ok());
+    ASSERT_TRUE(Volume::Mount(std::move(device), NoClock(), &volume).ok());
     CrashScript script(kNames, volume, nullptr, CrashModel());
     std::vector<CrashStep> steps = {{CrashOp::kCreate, 0},
                                     {CrashOp::kCreate, 1}};
@@ -107,7 +107,7 @@ class DamageTest : public testing::Test {
     options.read_only = read_only;
     return Volume::Mount(
         std::make_unique<CrashDevice>(std::move(image), geometry_, nullptr),
-        options, volume);
+        NoClock(options), volume);
   }
 
   // "" where the damage is told, or where it does not show.

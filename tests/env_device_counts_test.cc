@@ -47,8 +47,7 @@ class DeviceCountsTest : public testing::Test {
     FormatOptions format;
     format.write_every_block = false;
     ASSERT_TRUE(Volume::Format(device.get(), format).ok());
-    ASSERT_TRUE(
-        Volume::Mount(std::move(device), MountOptions(), &volume_).ok());
+    ASSERT_TRUE(Volume::Mount(std::move(device), NoClock(), &volume_).ok());
     ASSERT_TRUE(OpenWriter(volume_.get(), "/000001.log", &writer_).ok());
     writer_->SetPreallocation(512 << 20);
     ASSERT_TRUE(writer_->Append("first", 5).ok());

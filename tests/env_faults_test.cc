@@ -70,7 +70,7 @@ std::string CheckLeft(const CowImage& image, const Geometry& geometry,
   std::shared_ptr<Volume> volume;
   result =
       Volume::Mount(std::make_unique<CrashDevice>(image, geometry, nullptr),
-                    MountOptions(), &volume);
+                    NoClock(), &volume);
   if (!result.ok()) return result.ToString();
   Tree tree;
   if (result = ReadTree(volume.get(), &tree); !result.ok()) {
@@ -104,7 +104,7 @@ Outcome RunWith(const CowImage& fresh, const Geometry& geometry,
     plan(kept);
     std::shared_ptr<Volume> volume;
     // Outlives the mount, also one that fails.
-    Result result = Volume::Mount(std::move(device), MountOptions(), &volume);
+    Result result = Volume::Mount(std::move(device), NoClock(), &volume);
     if (result.ok()) {
       CrashScript script(kNames, volume, nullptr, model);
       for (const CrashStep& step : kSteps) {

@@ -27,6 +27,7 @@ DEVICE_BYTES = 512 << 20
 # What takes long, or would run this very test. These are what a test tree is
 # made with; here they only have to be there.
 NOT_RUN = re.compile(r"\./tools/(quickstart|test|setup)$|"
+                     r"tools/compare( --\w+=\d+)*$|"
                      r"cmake (--build )?--preset release$")
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)

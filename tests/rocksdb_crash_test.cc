@@ -83,8 +83,7 @@ class OpenDatabase {
         std::make_unique<CrashDevice>(std::move(image), geometry, recording);
     device_ = device.get();
     std::shared_ptr<Volume> volume;
-    const Result mounted =
-        Volume::Mount(std::move(device), MountOptions(), &volume);
+    const Result mounted = Volume::Mount(std::move(device), NoClock(), &volume);
     if (!mounted.ok()) {
       status_ = Status::IOError("mount: " + mounted.ToString());
       return;

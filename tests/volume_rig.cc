@@ -50,7 +50,7 @@ std::string WithoutUnflushedJournal(const SimDevice& sim,
 Result MountSim(std::unique_ptr<SimDevice> device, const MountOptions& options,
                 std::shared_ptr<Volume>* volume, SimDevice** sim) {
   if (sim != nullptr) *sim = device.get();
-  return Volume::Mount(std::move(device), options, volume);
+  return Volume::Mount(std::move(device), NoClock(options), volume);
 }
 
 Result ReadFile(Volume* volume, const std::string& path, std::string* content) {

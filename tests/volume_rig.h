@@ -31,7 +31,15 @@ std::string AfterReboot(const std::string& image,
 std::string WithoutUnflushedJournal(const SimDevice& sim,
                                     const Superblock& superblock);
 
-// Mounts `device`; *sim (if given) stays valid as long as the volume.
+// Commits come when they are asked for alone: no clock may have a say in what a
+// test counts.
+inline MountOptions NoClock(MountOptions options = MountOptions()) {
+  options.commit_interval_ms = 0;
+  return options;
+}
+
+// Mounts `device`, with NoClock; *sim (if given) stays valid as long as the
+// volume.
 Result MountSim(std::unique_ptr<SimDevice> device, const MountOptions& options,
                 std::shared_ptr<Volume>* volume, SimDevice** sim = nullptr);
 
