@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <random>
 #include <string>
 #include <thread>
@@ -693,6 +694,31 @@ TEST_F(JournalTest, ConcurrentCommitsShareFramesAndAllSurvive) {
 
 // Eight transactions wait while a switch is under way; whoever leads next
 // carries them all.
+// The second one comes while the first one's snapshot is taken.
+TEST_F(JournalTest, ASwitchWaitsForTheOneBeforeIt) {
+  ASSERT_OK(rig_.AddAndCommit(kDurable));
+  std::thread second;
+  std::atomic<bool> done{false};
+  rig_.after_snapshot = [&] {
+    if (second.joinable()) return;
+    second = std::thread([&] {
+      EXPECT_TRUE(rig_.journal().SwitchRegion().ok());
+      done = true;
+    });
+    // It would be through by then, if it did not wait.
+    for (int i = 0; i < 200 && !done; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    EXPECT_FALSE(done);
+  };
+  ASSERT_OK(rig_.journal().SwitchRegion());
+  second.join();
+  rig_.after_snapshot = nullptr;
+  ASSERT_OK(rig_.AddAndCommit(kDurable));
+  ASSERT_OK(rig_.MountAfterPowerCut());
+  EXPECT_EQ(rig_.value(), 2u);
+}
+
 TEST_F(JournalTest, WaitersOfBothLevelsShareOneFrame) {
   std::vector<std::thread> threads;
   std::atomic<int> failures{0};
