@@ -3,17 +3,22 @@
 
 // What syncs cost, as the kernel counts it on a block device.
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <cmath>
+#include <cstring>
 #include <fstream>
 #include <memory>
 #include <random>
 #include <sstream>
 #include <string>
+#include <utility>
 
+#include "dio/buffer_pool.h"
 #include "dio/open_device.h"
+#include "dio/uring_device.h"
 #include "env/file_kind.h"
 #include "env/file_writer.h"
 #include "env/volume.h"
@@ -121,6 +126,36 @@ TEST_F(DeviceCountsTest, ALargeSyncIsAsManyWritesAsItMustBe) {
   const uint64_t most = (1 << 20) + 2 * 4096;
   EXPECT_LE(writes, 20 * ((most + limit - 1) / limit));
   EXPECT_LE(flushes, 20u);
+}
+
+// The device cannot, so the kernel flushes behind each.
+TEST_F(DeviceCountsTest, AWriteThroughReachesTheKernelAsOne) {
+  Geometry geometry = volume_->device()->geometry();
+  geometry.fua = true;
+  writer_ = nullptr;
+  volume_ = nullptr;
+  const int fd = open(loop_->path().c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
+  ASSERT_GE(fd, 0);
+  std::unique_ptr<BlockDevice> device;
+  std::string note;
+  if (!UringDevice::Create(loop_->path(), geometry, fd, &device, &note).ok()) {
+    close(fd);
+    GTEST_SKIP() << "no io_uring: " << note;
+  }
+  AlignedBuffer block = BufferPool::Get(kBlockBytes);
+  std::memset(block.data(), 'x', kBlockBytes);
+  const DeviceCounts before = Counts();
+  for (uint64_t i = 0; i < 10; ++i) {
+    ASSERT_TRUE(device
+                    ->Write(i * kBlockBytes, block.data(), kBlockBytes,
+                            kIoClassJournal, Durability::kFua)
+                    .ok());
+  }
+  const DeviceCounts after = Counts();
+  EXPECT_EQ(after.flushes - before.flushes, 10u);
+  // Such a flush does not count as a write.
+  EXPECT_EQ(after.writes - before.writes, 10u);
+  EXPECT_EQ(device->stats().flushes, 0u);
 }
 
 }  // namespace
