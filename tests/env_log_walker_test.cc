@@ -146,6 +146,22 @@ TEST_F(LogWalkerTest, AFrameOfAnotherGenerationDoesNotCount) {
   EXPECT_EQ(walker_->end_reason(), "a frame of another segment");
 }
 
+TEST_F(LogWalkerTest, AFrameMustContinueTheOneBeforeItInEachWay) {
+  Put("one ");
+  const LogPosition behind = next_;
+  next_.chain ^= 1;
+  Put("two");
+  EXPECT_EQ(Walk(), "one ");
+  EXPECT_EQ(walker_->end_reason(), "a frame that continues another one");
+  next_ = behind;
+  ++next_.logical;
+  Put("two");
+  EXPECT_EQ(Walk(), "one ");
+  next_ = behind;
+  Put("two");
+  EXPECT_EQ(Walk(), "one two");
+}
+
 // But it must be the one that continues the last.
 TEST_F(LogWalkerTest, AFrameElsewhereThatContinuesAnotherDoesNotCount) {
   Put("one ");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cmath>
 #include <random>
 #include <string>
@@ -15,6 +16,7 @@
 #include "env/log_frame.h"
 #include "env/log_reader.h"
 #include "env/log_scan.h"
+#include "env/log_walker.h"
 #include "env/log_writer.h"
 #include "env/volume.h"
 #include "tests/sim_device.h"
@@ -684,6 +686,67 @@ TEST_F(LogWriterTest, ASyncNamesBlocksThatWereAllocatedAhead) {
     ASSERT_OK(writer_->Sync());
   }
   EXPECT_EQ(ReadAfterPowerCut(), content);
+}
+
+// Whoever comes while the write of another one is under way.
+TEST_F(LogWriterTest, NobodyIsToldOfAWriteBeforeItIsOver) {
+  Create();
+  ASSERT_OK(Append("first"));
+  ASSERT_OK(writer_->Sync());
+  for (const bool sync : {false, true}) {
+    ASSERT_OK(Append("more"));
+    std::thread other;
+    std::atomic<bool> returned{false};
+    sim_->on_write = [&] {
+      if (other.joinable()) return;
+      other = std::thread([&] {
+        EXPECT_TRUE((sync ? writer_->Sync() : writer_->Flush()).ok());
+        returned = true;
+      });
+      // It would be back by then, if it did not wait.
+      for (int i = 0; i < 100 && !returned; ++i) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+      EXPECT_FALSE(returned);
+    };
+    EXPECT_TRUE(writer_->WriteOut().ok());
+    other.join();
+    sim_->on_write = nullptr;
+  }
+  EXPECT_EQ(ReadAfterPowerCut(), "firstmoremore");
+}
+
+// The flush of a Sync covers nothing of what a Truncate puts in its place
+// meanwhile: frames must not name it durable.
+TEST_F(LogWriterTest, ATruncateDuringTheFlushOfASyncIsNotMistakenForIt) {
+  Create();
+  ASSERT_OK(Append(std::string(50000, 'o')));
+  std::thread other;
+  sim_->on_flush = [&] {
+    if (other.joinable()) return;
+    other = std::thread([&] { EXPECT_TRUE(writer_->Truncate(100).ok()); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  };
+  ASSERT_OK(writer_->Sync());
+  other.join();
+  sim_->on_flush = nullptr;
+  ASSERT_OK(Append("new"));
+  ASSERT_OK(writer_->WriteOut());
+  ASSERT_OK(Append("newer"));
+  ASSERT_OK(writer_->WriteOut());
+  EXPECT_EQ(Read(), std::string(100, 'o') + "newnewer");
+  // Only what the Truncate itself made durable is certain.
+  EXPECT_EQ(ReadAfterPowerCut(), std::string(100, 'o'));
+  LogWalker::Stream stream;
+  stream.device = sim_;
+  stream.map = file_->inode()->map();
+  const LogPosition mark = file_->inode()->log->FindMark(0, &stream.segments);
+  LogWalker walker(std::move(stream), mark);
+  LogWalker::Frame frame;
+  for (bool found = true; found;) {
+    ASSERT_OK(walker.Next(&frame, &found));
+    EXPECT_LE(frame.header.durable_upto, 100u);
+  }
 }
 
 // Nobody of them has to know of the others: each call does what it says with

@@ -224,6 +224,7 @@ void SimDevice::DoSubmit(Bio* const* bios, size_t count) {
 int64_t SimDevice::Move(Bio* bio) {
   const bool write = bio->direction() == IoDirection::kWrite;
   const SimOp op = write ? SimOp::kWrite : SimOp::kRead;
+  if (write && on_write) on_write();
   const std::lock_guard<std::mutex> lock(mutex_);
   if (const int error = Arrive(op); error != 0) return -error;
   if (Chance(behavior_.transient_chance)) {

@@ -66,6 +66,8 @@ class SimDevice final : public BlockDevice {
 
   // Runs while a flush is under way, which covers nothing of what it does.
   std::function<void()> on_flush;
+  // Runs before a write is carried out, in the thread that does.
+  std::function<void()> on_write;
   // A mount that fails takes its device along: the last chance to look at it.
   std::function<void(const SimDevice&)> on_destroy;
   ~SimDevice() override;
