@@ -74,9 +74,8 @@ class BlockDevice {
   // nothing. A flush that failed is sticky: every later one fails too.
   Result Flush();
 
-  // From now on Flush does nothing, and a bio that is to be durable is when it
-  // has been written: for data that may be lost. Before the first of them.
-  void ForgoFlushes() { forgo_flushes_ = true; }
+  // While set, Flush does nothing: for data that may be lost.
+  void ForgoFlushes(bool forgo) { forgo_flushes_ = forgo; }
 
   // Tells the device that [offset, offset + bytes) holds nothing. A hint: its
   // content is undefined afterwards. EOPNOTSUPP where there is no discard.
@@ -133,7 +132,7 @@ class BlockDevice {
   const ForkGuard fork_guard_;
   IoStats stats_;
   FlushEpoch flush_epoch_;
-  bool forgo_flushes_ = false;
+  std::atomic<bool> forgo_flushes_{false};
   BioPool bios_;
   InflightWrites inflight_writes_;
 };

@@ -30,6 +30,8 @@ void CommitTimer::Arm() {
     if (!state_->thread.joinable()) {
       state_->thread = StartBackgroundThread("diofs-commit", [this] { Run(); });
     }
+    // No thread is to be had: the next one tries again.
+    if (!state_->thread.joinable()) armed_ = false;
   }
   state_->changed.notify_all();
 }

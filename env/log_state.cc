@@ -20,6 +20,11 @@ LogState::Journaled LogState::journaled() const {
   return journaled_;
 }
 
+LogPosition LogState::known() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return journaled_.known;
+}
+
 bool LogState::empty() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   return journaled_.segments.empty();
@@ -31,14 +36,16 @@ bool LogState::Fits(const LogSegment& segment) const {
     return false;
   }
   const std::lock_guard<std::mutex> lock(mutex_);
-  const LogSegment* last = nullptr;
-  for (const LogSegment& old : journaled_.segments) {
-    if (old.logical < segment.logical) last = &old;
-  }
-  return last == nullptr ? segment.logical == 0
-                         : segment.position > last->position &&
-                               segment.logical - last->logical <=
-                                   segment.position - last->position;
+  const std::vector<LogSegment>& segments = journaled_.segments;
+  const auto behind =
+      std::lower_bound(segments.begin(), segments.end(), segment.logical,
+                       [](const LogSegment& old, uint64_t logical) {
+                         return old.logical < logical;
+                       });
+  if (behind == segments.begin()) return segment.logical == 0;
+  const LogSegment& last = *std::prev(behind);
+  return segment.position > last.position &&
+         segment.logical - last.logical <= segment.position - last.position;
 }
 
 int64_t LogState::Begin(const LogSegment& segment) {
@@ -130,12 +137,16 @@ LogPosition LogState::FindMark(uint64_t logical,
 
 void LogState::AddMark(const LogPosition& place, uint64_t generation) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  uint64_t current = 0;
-  for (const LogSegment& segment : journaled_.segments) {
-    if (segment.logical <= place.logical) current = segment.generation;
-  }
+  const std::vector<LogSegment>& segments = journaled_.segments;
+  const auto next =
+      std::upper_bound(segments.begin(), segments.end(), place.logical,
+                       [](uint64_t logical, const LogSegment& segment) {
+                         return logical < segment.logical;
+                       });
   // Of a segment that has been replaced since.
-  if (current != generation) return;
+  if (next == segments.begin() || std::prev(next)->generation != generation) {
+    return;
+  }
   const auto behind =
       std::upper_bound(marks_.begin(), marks_.end(), place.logical, IsBefore);
   if (behind == marks_.begin()) return;

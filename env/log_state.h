@@ -22,6 +22,7 @@ class LogState {
     bool closed = false;
   };
   Journaled journaled() const;
+  LogPosition known() const;  // journaled().known
   bool empty() const;
 
   // Does a new segment fit behind those there are? It replaces those that begin

@@ -76,9 +76,10 @@ Result LogWriter::AppendLocked(Lock* lock, const char* data, size_t bytes) {
     if (pending_ == kMaxLogPayload) {
       const uint64_t full = size();
       if (Result r = AwaitWritten(lock, full); !r.ok()) return r;
-      // While the lock was released another one may have taken the room. A part
-      // of this append is there already, so that there is no way back.
-      if (Result r = EnsureSpace(bytes); !r.ok()) return Fail(std::move(r));
+      // While the lock was released another one may have taken the room, or
+      // closed the log. A part of this append is there already, so that there
+      // is no way back.
+      if (Result r = Admit(bytes); !r.ok()) return Fail(std::move(r));
       continue;
     }
     const size_t chunk = std::min<uint64_t>(bytes, kMaxLogPayload - pending_);
@@ -120,6 +121,9 @@ Result LogWriter::Admit(uint64_t more) {
 
 Result LogWriter::EnsureSegment() {
   if (has_segment_) return Result::Ok();
+  if (pending_ != 0) {
+    return Fail(Result::Error(EIO, "internal error: bytes of no segment"));
+  }
   LogSegment segment;
   bool goes_on = false;
   if (Result r = volume_->ContinueLog(file_->inode(), &segment, &goes_on);
@@ -178,12 +182,14 @@ Result LogWriter::EnsureSpace(uint64_t more) {
   return Result::Ok();
 }
 
-// Frames will lie below `end`, a place in the stream.
+void LogWriter::UseAhead(uint64_t end) {
+  if (ahead_lsn_ == 0 || end <= ahead_from_) return;
+  Volume::NoteNamed(inode_, ahead_lsn_);
+  ahead_lsn_ = 0;
+}
+
 void LogWriter::UseBlocks(uint64_t end) {
-  if (ahead_lsn_ != 0 && end > ahead_from_) {
-    volume_->NoteNamed(inode_, ahead_lsn_);
-    ahead_lsn_ = 0;
-  }
+  UseAhead(end);
   const uint64_t have = map_->blocks() * uint64_t{kBlockBytes};
   if (ahead_lsn_ != 0 || growth_ == 0 || have - end >= growth_ / 4) return;
   // A quarter of what was allocated last is left: the journal can learn of more
@@ -229,6 +235,9 @@ Result LogWriter::WritePending(Lock* lock, bool through) {
   } else if (!PlanLogFrames(*map_, tail_.position, pending_, &frames)) {
     return Fail(Result::Error(EIO, "internal error: no room for a frame"));
   }
+  // Behind a plan for the same bytes more blocks may have come, ahead of need,
+  // which change where they go.
+  UseAhead(frames.back().position + LogFrameBytes(frames.back().payload_bytes));
   const LogPosition before = tail_;
   AlignedBuffer source;
   std::vector<Piece> pieces;
@@ -441,7 +450,9 @@ Result LogWriter::Close() {
     // The journal names the end of what is durable.
     if (Result r = volume_->FlushDevice(); !r.ok()) return Fail(std::move(r));
     durable_ = written_;
-    if (Result r = volume_->CloseLog(file_->inode(), written_, &lsn); !r.ok()) {
+    if (Result r = volume_->CloseLog(file_->inode(), written_,
+                                     /*may_go_on=*/has_segment_, &lsn);
+        !r.ok()) {
       return Fail(std::move(r));
     }
     map_ = file_->inode()->map();

@@ -69,7 +69,10 @@ class LogWriter final : public FileWriter {
   Result EnsureSegment();
   // Makes sure that `more` bytes behind the pending ones have blocks.
   Result EnsureSpace(uint64_t more);
+  // Frames will lie below `end`, a place in the stream: a sync then waits for
+  // what names the blocks, and more may be allocated.
   void UseBlocks(uint64_t end);
+  void UseAhead(uint64_t end);
   // Is one frame with this payload one write where the tail is?
   bool FitsRun(uint64_t payload) const;
   Result EnsureBuffer(uint64_t payload);

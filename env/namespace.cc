@@ -230,7 +230,7 @@ Result Namespace::ApplyTrim(const MetadataOp& op, Effects* effects) {
     return Misfit(op, "cuts off what the size covers");
   }
   if ((*inode)->log != nullptr &&
-      (*inode)->log->journaled().known.position > op.size * kBlockBytes) {
+      (*inode)->log->known().position > op.size * kBlockBytes) {
     return Misfit(op, "cuts off what the log needs");
   }
 

@@ -48,6 +48,7 @@ Result RepairSuperblocks(const OpenForRepair& open, bool* dirty,
   if (Result r = FindBadCopies(device.get(), &superblock, &bad); !r.ok()) {
     return r;
   }
+  if (Result r = CheckMayWrite(superblock); !r.ok()) return r;
   *dirty = superblock.dirty();
   if (bad.empty()) return Result::Ok();
   if (Result r = StoreSuperblock(device.get(), &superblock); !r.ok()) return r;
@@ -70,7 +71,8 @@ Result Remount(const OpenForRepair& open, bool lost_cache) {
 
 }  // namespace
 
-Result Repair(const OpenForRepair& open, std::vector<std::string>* done) {
+Result Repair(const OpenForRepair& open, bool lost_cache,
+              std::vector<std::string>* done) {
   done->clear();
   bool dirty = false;
   Result result = RepairSuperblocks(open, &dirty, done);
@@ -82,12 +84,14 @@ Result Repair(const OpenForRepair& open, std::vector<std::string>* done) {
     done->push_back("replayed the journal and unmounted");
     return result;
   }
-  if (result.error() != EUCLEAN) return result;
+  if (result.error() != EUCLEAN || !lost_cache) {
+    return result.error() == EUCLEAN ? Result::Ok() : std::move(result);
+  }
   result = Remount(open, /*lost_cache=*/true);
   if (result.ok()) {
     done->push_back(
-        "took the end of the journal for torn, as after a power cut of the "
-        "device alone: changes that were never synced are gone");
+        "took the end of the journal for torn: the changes of names and sizes "
+        "behind it are gone");
   }
   return result.error() == EUCLEAN ? Result::Ok() : std::move(result);
 }

@@ -14,15 +14,17 @@ namespace diofs {
 // Puts right what can be without inventing anything:
 //   - superblock copies that are damaged or behind, from one that is not
 //   - a volume that was not unmounted: its journal is replayed
-//   - a journal whose end is missing although this boot wrote it, as after the
-//     device alone lost power: nothing shows that it was durable, so it counts
-//     as torn
+//   - with `lost_cache`, because somebody says that the device has lost power
+//     while the host went on: a journal of which a frame is missing that this
+//     boot wrote, and no later one shows to have been durable. It counts as
+//     torn, and what follows is given up
 // *done gets one line for each; empty where there was nothing to do. What it
 // cannot put right it leaves as it is: check again. `open` opens the device for
 // writing, more than once. An error means that a step failed half way; all that
 // it leaves can be repaired again.
 using OpenForRepair = std::function<Result(std::unique_ptr<BlockDevice>*)>;
-Result Repair(const OpenForRepair& open, std::vector<std::string>* done);
+Result Repair(const OpenForRepair& open, bool lost_cache,
+              std::vector<std::string>* done);
 
 }  // namespace diofs
 

@@ -371,6 +371,15 @@ Result StoreSuperblock(BlockDevice* device, Superblock* superblock) {
   return Result::Ok();
 }
 
+Result CheckMayWrite(const Superblock& superblock) {
+  if (superblock.feature_ro_compat == 0) return Result::Ok();
+  char bits[20];
+  std::snprintf(bits, sizeof(bits), "0x%llx",
+                static_cast<unsigned long long>(superblock.feature_ro_compat));
+  return Result::Error(EROFS, std::string("made by a newer DioFS: features ") +
+                                  bits + " allow reading only, with ro=1");
+}
+
 Result RandomUuid(Uuid* uuid) {
   Result result = RandomBytes(uuid->data(), uuid->size());
   // Version 4, variant 1 of RFC 4122.

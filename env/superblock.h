@@ -84,6 +84,10 @@ Result LoadSuperblock(BlockDevice* device, Superblock* superblock,
 // durable before 1 and 3 are touched.
 Result StoreSuperblock(BlockDevice* device, Superblock* superblock);
 
+// EROFS, naming the bits, where a feature forbids writing to those who do not
+// know it.
+Result CheckMayWrite(const Superblock& superblock);
+
 // Random bytes from the kernel.
 Result RandomUuid(Uuid* uuid);
 Result RandomNonce(uint64_t* nonce);

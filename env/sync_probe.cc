@@ -48,6 +48,10 @@ Result FindSpareBlock(BlockDevice* device, const Superblock& superblock,
   Journal::RecoveryReport report;
   const auto ignore = [](std::string_view) { return Result::Ok(); };
   if (Result r = journal.Recover(input, ignore, &report); !r.ok()) return r;
+  if (!report.corruption.empty()) {
+    return Result::Error(EUCLEAN, "journal damaged (" + report.corruption +
+                                      "); see what diofs fsck says");
+  }
   *offset = superblock.region_offset[1 - report.region] +
             superblock.region_bytes - kBlockBytes;
   return Result::Ok();
@@ -60,6 +64,7 @@ Result MeasureSync(BlockDevice* device, const Superblock& superblock,
   *times = SyncTimes();
   times->rounds = rounds;
   times->has_fua = device->CanFua();
+  if (Result r = CheckMayWrite(superblock); !r.ok()) return r;
   uint64_t offset = 0;
   if (Result r = FindSpareBlock(device, superblock, &offset); !r.ok()) {
     return r;

@@ -81,6 +81,9 @@ Result Volume::Recover() {
   if (Result r = LoadSuperblock(device_.get(), &superblock_); !r.ok()) {
     return r;
   }
+  if (!options_.read_only) {
+    if (Result r = CheckMayWrite(superblock_); !r.ok()) return r;
+  }
   Uuid boot_id;
   if (Result r = CurrentBootId(&boot_id); !r.ok()) return r;
   journal_ = std::make_unique<Journal>(
@@ -162,7 +165,6 @@ Result Volume::ChooseSync() {
     case SyncMode::kFlush:
       break;
     case SyncMode::kNone:
-      device_->ForgoFlushes();
       break;
   }
   journal_->SetWriteThrough(write_through_);
@@ -191,6 +193,8 @@ Result Volume::StartWriting() {
   if (Result r = StoreSuperblock(device_.get(), &superblock_); !r.ok()) {
     return r;
   }
+  // What was there before, and the mark of this mount, are durable.
+  device_->ForgoFlushes(options_.sync_mode == SyncMode::kNone);
   if (options_.discard && device_->geometry().discard) StartDiscarding();
   if (options_.commit_interval_ms > 0) {
     commit_timer_ = std::make_unique<CommitTimer>(
@@ -229,6 +233,9 @@ Result Volume::Unmount() {
   Result result;
   if (!options_.read_only) {
     result = CommitDurable(journal_->tail_lsn());
+    // With sync=none that was no more than a promise.
+    device_->ForgoFlushes(false);
+    if (result.ok()) result = FlushDevice();
     if (result.ok()) {
       superblock_.flags &= ~Superblock::kDirty;
       superblock_.clean_sequence = journal_->next_sequence();

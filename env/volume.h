@@ -216,8 +216,10 @@ class Volume : public std::enable_shared_from_this<Volume> {
   Result ExtendLogAhead(const InodePtr& inode, uint64_t want_blocks,
                         const LogPosition& known, Lsn* lsn);
   // Journals that the log ends at `end`, which is durable, and lets the blocks
-  // behind it go.
-  Result CloseLog(const InodePtr& inode, const LogPosition& end, Lsn* lsn);
+  // behind it go. With `may_go_on` nothing has been written behind it in its
+  // last segment.
+  Result CloseLog(const InodePtr& inode, const LogPosition& end, bool may_go_on,
+                  Lsn* lsn);
   // A log that keeps its first blocks and goes on in others.
   struct LogCut {
     uint64_t keep_blocks = 0;
@@ -274,7 +276,7 @@ class Volume : public std::enable_shared_from_this<Volume> {
   Result CheckRoomLocked(uint64_t more_bytes, uint64_t percent) const;
   Result ExtendLogLocked(const InodePtr& inode, uint64_t need_blocks,
                          uint64_t want_blocks, const LogPosition& known,
-                         bool last_attempt, Lsn* lsn);
+                         SpacePriority priority, bool last_attempt, Lsn* lsn);
   // What was given to the journal is committed soon, whoever asks.
   void CommitSoon();
   Result SizeUnopenedLog(const InodePtr& inode);

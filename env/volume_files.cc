@@ -172,6 +172,7 @@ void Volume::Release(const InodePtr& inode) {
   }
   if (inode->link_count == 0) {
     DropLocked(inode);
+    CommitSoon();
     return;
   }
   if (!inode->truncated.empty()) {
@@ -180,6 +181,7 @@ void Volume::Release(const InodePtr& inode) {
                                 std::move(inode->truncated));
     inode->truncated.clear();
     frees_pending_ = true;
+    CommitSoon();
   }
   // What a writer that failed could not publish is gone, as after a crash.
   if (inode->log == nullptr) {

@@ -93,8 +93,12 @@ Result Volume::BeginSegment(const InodePtr& inode, LogSegment* segment) {
   const LogPosition end = inode->log->end();
   segment->logical = end.logical;
   segment->position = AlignUp(end.position, kBlockBytes);
-  const int64_t more = inode->log->Begin(*segment);
-  inode->log->SetEnd(inode->log->journaled().known);
+  int64_t more = 0;
+  {
+    const std::lock_guard<std::mutex> change(inode->log->change_mutex());
+    more = inode->log->Begin(*segment);
+    inode->log->SetEnd(inode->log->known());
+  }
   if (inode->link_count == 0) return Result::Ok();
   namespace_.NoteSegments(more);
   MetadataOp op;
@@ -109,10 +113,9 @@ Result Volume::BeginSegment(const InodePtr& inode, LogSegment* segment) {
 
 Result Volume::ExtendLogLocked(const InodePtr& inode, uint64_t need_blocks,
                                uint64_t want_blocks, const LogPosition& known,
-                               bool last_attempt, Lsn* lsn) {
+                               SpacePriority priority, bool last_attempt,
+                               Lsn* lsn) {
   const std::shared_ptr<const ExtentMap> map = inode->map();
-  const SpacePriority priority =
-      PriorityOf(inode->kind, map->blocks() + need_blocks);
   std::vector<Extent> extents;
   Result result = free_space_.Allocate(need_blocks, want_blocks, priority,
                                        &extents, last_attempt);
@@ -152,8 +155,10 @@ Result Volume::ExtendLog(const InodePtr& inode, uint64_t need_blocks,
   if (Result r = CheckOwner(); !r.ok()) return r;
   return WithReclaim([&](bool last_attempt) {
     Lsn lsn = 0;
+    const SpacePriority priority =
+        PriorityOf(inode->kind, inode->map()->blocks() + need_blocks);
     Result result = ExtendLogLocked(inode, need_blocks, want_blocks, known,
-                                    last_attempt, &lsn);
+                                    priority, last_attempt, &lsn);
     NoteNamed(inode.get(), lsn);
     return result;
   });
@@ -166,8 +171,10 @@ Result Volume::ExtendLogAhead(const InodePtr& inode, uint64_t want_blocks,
   {
     std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
     if (Result r = CheckWritableLocked(); !r.ok()) return r;
-    Result result = ExtendLogLocked(inode, 1, want_blocks, known,
-                                    /*last_attempt=*/false, lsn);
+    // The reserve is for what is needed.
+    Result result =
+        ExtendLogLocked(inode, 1, want_blocks, known, SpacePriority::kBulk,
+                        /*last_attempt=*/false, lsn);
     if (!result.ok()) return result;
   }
   CommitSoon();
@@ -175,7 +182,7 @@ Result Volume::ExtendLogAhead(const InodePtr& inode, uint64_t want_blocks,
 }
 
 Result Volume::CloseLog(const InodePtr& inode, const LogPosition& end,
-                        Lsn* lsn) {
+                        bool may_go_on, Lsn* lsn) {
   *lsn = 0;
   if (Result r = CheckOwner(); !r.ok()) return r;
   std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
@@ -188,7 +195,7 @@ Result Volume::CloseLog(const InodePtr& inode, const LogPosition& end,
   op.closed = true;
   op.mtime_us = NowMicros();
   inode->log->SetKnown(end, /*closed=*/true);
-  inode->log->LeaveSegment();
+  if (may_go_on) inode->log->LeaveSegment();
   inode->mtime_us = op.mtime_us;
   std::string operations;
   op.EncodeTo(&operations);

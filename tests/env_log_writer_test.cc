@@ -749,6 +749,40 @@ TEST_F(LogWriterTest, ATruncateDuringTheFlushOfASyncIsNotMistakenForIt) {
   }
 }
 
+// Where free space is scattered, blocks that come ahead of need may change
+// where a frame goes that was planned before.
+TEST_F(LogWriterTest, SyncsOnAFragmentedVolumeNameEveryBlock) {
+  std::mt19937_64 rng(TestSeed());
+  for (uint64_t round = 0; round < ScaledRounds(4); ++round) {
+    MountWithFua();
+    std::vector<std::string> paths;
+    while (true) {
+      const std::string path = "/" + std::to_string(paths.size()) + ".sst";
+      const uint64_t bytes = (rng() % 30 + 1) * kBlockBytes;
+      if (!WriteFile(volume_.get(), path, std::string(bytes, 'f'), false)
+               .ok()) {
+        break;
+      }
+      paths.push_back(path);
+    }
+    for (const std::string& path : paths) {
+      if (rng() % 2 == 0) {
+        ASSERT_OK(volume_->Unlink(path));
+      }
+    }
+    ASSERT_OK(volume_->SyncNames());
+    Create();
+    std::string content;
+    for (int i = 0; i < 12; ++i) {
+      const std::string more = Pattern(rng(), rng() % 100000 + 1);
+      ASSERT_OK(Append(more));
+      content += more;
+      ASSERT_OK(writer_->Sync());
+      ASSERT_EQ(ReadAfterPowerCut() == content, true) << content.size();
+    }
+  }
+}
+
 // Nobody of them has to know of the others: each call does what it says with
 // what is there when it is served.
 TEST_F(LogWriterTest, AppendsSyncsClosesAndTruncatesMayMeet) {

@@ -85,8 +85,19 @@ TEST_F(SyncModeTest, FuaNeedsADeviceThatCan) {
 TEST_F(SyncModeTest, NoneNeitherFlushesNorWritesThrough) {
   ASSERT_TRUE(Mount(SyncMode::kNone, true).ok());
   EXPECT_EQ(CostOfSync(), kNeither);
+  const uint64_t flushes = sim_->flushes();
   ASSERT_TRUE(volume_->Sync().ok());
-  EXPECT_EQ(sim_->flushes(), 0u);
+  EXPECT_EQ(sim_->flushes(), flushes);
+  // But a clean end is one.
+  ASSERT_TRUE(volume_->Unmount().ok());
+  EXPECT_FALSE(sim_->HasUnflushedWrites());
+  std::shared_ptr<Volume> after;
+  ASSERT_TRUE(MountSim(SimFrom(AfterReboot(sim_->DurableImage())),
+                       MountOptions(), &after)
+                  .ok());
+  std::string content;
+  ASSERT_TRUE(ReadFile(after.get(), "/000001.log", &content).ok());
+  EXPECT_EQ(content, "onetwo");
 }
 
 TEST_F(SyncModeTest, APreferenceDecidesForAutoAlone) {

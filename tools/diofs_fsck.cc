@@ -14,6 +14,10 @@
 #include "tools/diofs_volume.h"
 
 DEFINE_bool(repair, false, "Put right what can be, then check.");
+DEFINE_bool(lost_cache, false,
+            "Of --repair: the device has lost power while the\n"
+            "host went on. A journal of which a frame is missing\n"
+            "ends there, unless it is known to have been durable.");
 
 namespace diofs {
 
@@ -80,7 +84,7 @@ int Run(const std::vector<std::string>& arguments) {
         [&](std::unique_ptr<BlockDevice>* device) {
           return OpenForWriting(path, device);
         },
-        &repaired);
+        FLAGS_lost_cache, &repaired);
   }
   std::unique_ptr<BlockDevice> device;
   FsckReport report;
@@ -122,6 +126,7 @@ const Command& FsckCommand() {
       "the device has lost. Other damage stays as it is: copy out what can be\n"
       "read, with ro=1.\n",
       {{"repair", nullptr},
+       {"lost_cache", nullptr},
        {"bytes", nullptr},
        {"wait", "SECONDS"},
        {"json", nullptr}},
