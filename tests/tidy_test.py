@@ -86,7 +86,7 @@ def code_only(text):
 
 def layer_of(path):
     """The key of MAY_INCLUDE that `path` falls under."""
-    folder, _, name = path.partition("/")
+    folder, name = path.split("/")[0], path.rsplit("/", 1)[-1]
     with_rocksdb = name.startswith("rocksdb_") or (
         folder == "tests" and name.startswith("plugin_"))
     key = folder + "/rocksdb"
