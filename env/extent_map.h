@@ -7,7 +7,9 @@
 #include <utility>
 #include <vector>
 
+#include "dio/align.h"
 #include "dio/block_mapper.h"
+#include "env/format.h"
 
 namespace diofs {
 
@@ -20,6 +22,11 @@ struct Extent {
     return start == other.start && count == other.count;
   }
 };
+
+// Blocks that hold the first `bytes` bytes of a file.
+inline constexpr uint64_t BlocksFor(uint64_t bytes) {
+  return DivideRoundUp(bytes, kBlockBytes);
+}
 
 // Which device blocks hold a file's blocks 0, 1, 2, …, without holes. A value
 // that never changes once it is shared: a change makes a new map, and readers

@@ -37,6 +37,11 @@ inline constexpr FileLayout LayoutOf(FileKind kind) {
              : FileLayout::kPlain;
 }
 
+// What RocksDB does not read after a crash unless it was synced.
+inline constexpr bool PromisesNothingBeforeSync(FileKind kind) {
+  return kind == FileKind::kSst || kind == FileKind::kBlob;
+}
+
 // Accounting classes: the file kinds, and what belongs to no file.
 inline constexpr IoClass kIoClassSuperblock = kFileKinds;
 inline constexpr IoClass kIoClassJournal = kFileKinds + 1;

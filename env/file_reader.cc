@@ -50,7 +50,7 @@ Result FileReader::Submit(ReadRange* ranges, size_t count, bool async,
   // Of what was appended meanwhile nobody has promised anything; and without a
   // writer, bytes that never reached the device are lost.
   const uint64_t size = std::min(view.visible_bytes, view.written_bytes);
-  const ExtentMapper mapper(view.map, DivideRoundUp(size, kBlockBytes));
+  const ExtentMapper mapper(view.map, BlocksFor(size));
   ReadBatch::File file;
   file.device = file_->volume()->device();
   file.mapper = &mapper;

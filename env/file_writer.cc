@@ -2,8 +2,11 @@
 
 #include <cerrno>
 #include <mutex>
+#include <string>
 #include <utility>
 
+#include "dio/plug.h"
+#include "env/format.h"
 #include "env/log_writer.h"
 #include "env/plain_writer.h"
 #include "env/volume.h"
@@ -56,6 +59,47 @@ FileWriter::~FileWriter() {
 Result FileWriter::CheckOwner() const {
   if (!volume_->forked()) return Result::Ok();
   return Result::Error(ESTALE, "file belongs to the parent process");
+}
+
+ReadBatch::File FileWriter::BytesOf(const BlockMapper& mapper,
+                                    uint64_t size) const {
+  ReadBatch::File file;
+  file.device = volume_->device();
+  file.mapper = &mapper;
+  file.file_size = size;
+  file.block_bytes = kBlockBytes;
+  file.io_class = IoClassOf(inode_->kind);
+  return file;
+}
+
+Result FileWriter::WriteNow(const ReadBatch::File& file, uint64_t offset,
+                            char* memory, size_t bytes, Durability durability) {
+  const iovec segment = {memory, bytes};
+  DioRequest request;
+  request.direction = IoDirection::kWrite;
+  request.io_class = file.io_class;
+  request.ioprio = file.ioprio;
+  request.offset = offset;
+  request.segments = &segment;
+  request.segment_count = 1;
+  request.file_size = file.file_size;
+  request.mapper = file.mapper;
+  request.block_bytes = file.block_bytes;
+  request.durability = durability;
+  Dio dio(file.device);
+  Plug plug(file.device);
+  (void)dio.Submit(request, &plug);
+  plug.Finish();
+  return WholeWrite(dio.Wait(), bytes);
+}
+
+Result FileWriter::WholeWrite(Result result, uint64_t bytes) {
+  if (result.ok() && result.bytes() != bytes) {
+    return Result::Error(EIO, "only " + std::to_string(result.bytes()) +
+                                  " of " + std::to_string(bytes) +
+                                  " bytes have blocks to be written to");
+  }
+  return result;
 }
 
 }  // namespace diofs

@@ -7,6 +7,8 @@
 #include <memory>
 #include <utility>
 
+#include "dio/dio.h"
+#include "dio/read_batch.h"
 #include "dio/result.h"
 #include "env/open_file.h"
 
@@ -66,6 +68,16 @@ class FileWriter {
   virtual Result Start() = 0;
   // ESTALE in a forked child, before the first lock.
   Result CheckOwner() const;
+
+  // The first `size` bytes of what `mapper` maps, at no priority of their own.
+  ReadBatch::File BytesOf(const BlockMapper& mapper, uint64_t size) const;
+  // Writes whole blocks on the calling thread.
+  static Result WriteNow(const ReadBatch::File& file, uint64_t offset,
+                         char* memory, size_t bytes,
+                         Durability durability = Durability::kNone);
+  // What became of a write of `bytes`. One that stops at a hole is short: its
+  // extents are not what this writer thinks they are. EIO.
+  static Result WholeWrite(Result result, uint64_t bytes);
 
   const OpenFilePtr file_;
   Inode* const inode_;

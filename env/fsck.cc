@@ -3,13 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <map>
 #include <string_view>
 #include <utility>
 
-#include "dio/buffer_pool.h"
-#include "env/file_kind.h"
 #include "env/journal.h"
 #include "env/log_scan.h"
 #include "env/metadata_op.h"
@@ -57,7 +54,6 @@ class Checker {
   void Finish();
 
  private:
-  Result CompareCopies(const SuperblockScan& scan);
   void WalkTree();
   void CheckInode(const Inode& inode);
   void CheckFile(const Inode& inode, uint64_t names);
@@ -116,25 +112,8 @@ Result Checker::CheckSuperblocks(bool* usable) {
                                std::to_string(scan.epochs[i]) + ", not " +
                                std::to_string(superblock_.epoch) +
                                ": an update of it was cut short");
-    }
-  }
-  return CompareCopies(scan);
-}
-
-// Copies of one epoch were written from one buffer.
-Result Checker::CompareCopies(const SuperblockScan& scan) {
-  AlignedBuffer buffer = BufferPool::Get(kSuperblockBytes);
-  if (!buffer) return Result::Error(ENOMEM, "superblock");
-  const std::string expected = superblock_.Encode();
-  for (uint32_t i = 0; i < kSuperblockCopies; ++i) {
-    if (!scan.copies[i].ok() || scan.epochs[i] != superblock_.epoch) continue;
-    const uint64_t offset = SuperblockOffset(superblock_.device_bytes, i);
-    Result result = device_->Read(offset, buffer.data(), kSuperblockBytes,
-                                  kIoClassSuperblock);
-    if (!result.ok()) return result;
-    if (std::memcmp(buffer.data(), expected.data(), kSuperblockBytes) != 0) {
-      Problem("superblock copy " + std::to_string(i + 1) +
-              " of 4 differs from another one of the same epoch");
+    } else if (scan.differs[i]) {
+      Problem(copy + " of 4 differs from another one of the same epoch");
     }
   }
   if (superblock_.dirty()) {
@@ -147,26 +126,12 @@ Result Checker::CompareCopies(const SuperblockScan& scan) {
 Result Checker::ReplayJournal(bool* usable) {
   Uuid boot_id;
   if (Result r = CurrentBootId(&boot_id); !r.ok()) return r;
-  Journal::RecoveryInput input;
+  Journal::RecoveryInput input = RecoveryInputOf(superblock_);
   input.same_boot = superblock_.boot_id == boot_id;
-  if (!superblock_.dirty()) {
-    input.clean_sequence = superblock_.clean_sequence;
-    input.clean_region_nonce = superblock_.clean_region_nonce;
-  }
   const auto apply = [this](std::string_view operations) {
-    while (!operations.empty()) {
-      MetadataOp op;
-      Namespace::Effects effects;
-      if (Result r = MetadataOp::DecodeFrom(&operations, &op); !r.ok()) {
-        return r;
-      }
-      if (Result r = namespace_.Apply(op, &effects); !r.ok()) return r;
-    }
-    return Result::Ok();
+    return namespace_.ApplyAll(operations);
   };
-  Journal journal(device_,
-                  Journal::Layout{superblock_.uuid, superblock_.region_offset,
-                                  superblock_.region_bytes});
+  Journal journal(device_, JournalLayoutOf(superblock_));
   Journal::RecoveryReport recovery;
   Result result = journal.Recover(input, apply, &recovery);
   *usable = result.ok();

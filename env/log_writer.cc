@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "dio/align.h"
-#include "dio/plug.h"
 #include "env/format.h"
 #include "env/log_frame.h"
 #include "env/log_walker.h"
@@ -171,8 +170,7 @@ Result LogWriter::EnsureSpace(uint64_t more) {
         hint > have ? hint - have
                     : std::clamp(have, kMinGrowthBytes, kMaxGrowthBytes);
     Result result = volume_->ExtendLog(
-        file_->inode(), need,
-        std::max(need, DivideRoundUp(growth, kBlockBytes)), durable_);
+        file_->inode(), need, std::max(need, BlocksFor(growth)), durable_);
     map_ = file_->inode()->map();
     if (!result.ok()) return result;
     growth_ = map_->blocks() * uint64_t{kBlockBytes} - have;
@@ -319,29 +317,10 @@ Result LogWriter::WritePiece(const Piece& piece,
                              const std::shared_ptr<const ExtentMap>& map,
                              bool through) const {
   const ExtentMapper mapper(map, map->blocks());
-  const iovec segment = {piece.memory, piece.bytes};
-  DioRequest request;
-  request.direction = IoDirection::kWrite;
-  request.io_class = IoClassOf(inode_->kind);
-  request.ioprio = ioprio_;
-  request.offset = piece.position;
-  request.segments = &segment;
-  request.segment_count = 1;
-  request.file_size = map->blocks() * uint64_t{kBlockBytes};
-  request.mapper = &mapper;
-  request.block_bytes = kBlockBytes;
-  request.durability = through ? Durability::kFua : Durability::kNone;
-  Dio dio(volume_->device());
-  Plug plug(volume_->device());
-  (void)dio.Submit(request, &plug);
-  plug.Finish();
-  Result result = dio.Wait();
-  if (result.ok() && result.bytes() != piece.bytes) {
-    return Result::Error(EIO, "only " + std::to_string(result.bytes()) +
-                                  " of " + std::to_string(piece.bytes) +
-                                  " bytes have blocks to be written to");
-  }
-  return result;
+  ReadBatch::File file = BytesOf(mapper, map->blocks() * kBlockBytes);
+  file.ioprio = ioprio_;
+  return WriteNow(file, piece.position, piece.memory, piece.bytes,
+                  through ? Durability::kFua : Durability::kNone);
 }
 
 // A Truncate may come while the lock is released: nobody waits for what is
@@ -350,39 +329,32 @@ uint64_t LogWriter::Reachable(uint64_t size) const {
   return std::min(size, tail_.logical + pending_);
 }
 
+// What was written before is made durable by a flush alone, never by writing
+// something else through.
+Result LogWriter::Advance(Lock* lock, bool through) {
+  if (!writing_) return WritePending(lock, through && written_ == durable_);
+  idle_.Wait(lock);
+  return Result::Ok();
+}
+
 Result LogWriter::AwaitIdle(Lock* lock) {
   while (error_.ok() && (writing_ || pending_ > 0)) {
-    if (writing_) {
-      idle_.Wait(lock);
-    } else if (Result r = WritePending(lock, false); !r.ok()) {
-      return r;
-    }
+    if (Result r = Advance(lock, false); !r.ok()) return r;
   }
   return error_;
 }
 
 Result LogWriter::AwaitWritten(Lock* lock, uint64_t size) {
   while (error_.ok() && written_.logical < Reachable(size)) {
-    if (writing_) {
-      idle_.Wait(lock);
-    } else if (Result r = WritePending(lock, false); !r.ok()) {
-      return r;
-    }
+    if (Result r = Advance(lock, false); !r.ok()) return r;
   }
   return error_;
 }
 
-// What was written before is made durable by a flush alone, never by writing
-// something else through.
 Result LogWriter::AwaitDurable(Lock* lock, uint64_t size) {
   while (error_.ok() && durable_.logical < Reachable(size)) {
     if (written_.logical < Reachable(size)) {
-      if (writing_) {
-        idle_.Wait(lock);
-        continue;
-      }
-      const bool through = volume_->write_through() && written_ == durable_;
-      if (Result r = WritePending(lock, through); !r.ok()) return r;
+      if (Result r = Advance(lock, volume_->write_through()); !r.ok()) return r;
       continue;
     }
     const LogPosition upto = written_;
@@ -496,8 +468,7 @@ Result LogWriter::CutTo(uint64_t bytes, Lsn* lsn) {
   if (bytes > 0) {
     if (Result r = FindFrame(bytes, &cut, &kept); !r.ok()) return r;
   }
-  const uint64_t keep_blocks =
-      cut.logical == 0 ? 0 : DivideRoundUp(cut.position, kBlockBytes);
+  const uint64_t keep_blocks = cut.logical == 0 ? 0 : BlocksFor(cut.position);
   LogSegment segment;
   segment.logical = cut.logical;
   segment.position = keep_blocks * uint64_t{kBlockBytes};

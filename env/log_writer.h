@@ -55,6 +55,8 @@ class LogWriter final : public FileWriter {
   // Writes all that is pending; `through` to the medium where that is one
   // write.
   Result WritePending(Lock* lock, bool through);
+  // Waits for the write that is under way; where there is none, writes.
+  Result Advance(Lock* lock, bool through);
   // Returns with the lock held when there is nothing to be written.
   Result AwaitIdle(Lock* lock);
   // Return when everything below `size` has been written, or is durable.

@@ -18,7 +18,6 @@ constexpr uint64_t kNextInoBytes = kOpHeaderBytes + 8;
 // kLink: ino, parent, and the length of the name; the name comes on top.
 constexpr uint64_t kNameBytes = kOpHeaderBytes + 8 + 8 + 2;
 constexpr uint64_t kExtentsOpBytes = kOpHeaderBytes + 8 + 4;
-constexpr uint64_t kExtentBytes = 16;
 // What kCreate has beyond a kLink (kind, layout, mtime), a first kExtents, and
 // kLogEnd, which is longer than kSize.
 constexpr uint64_t kFileBytes =
@@ -50,6 +49,16 @@ Namespace::Namespace() {
   root->parent = kRootIno;
   inodes_.emplace(kRootIno, std::move(root));
   names_bytes_ = kNextInoBytes + kDirectoryBytes;
+}
+
+Result Namespace::ApplyAll(std::string_view operations) {
+  while (!operations.empty()) {
+    MetadataOp op;
+    Effects effects;
+    if (Result r = MetadataOp::DecodeFrom(&operations, &op); !r.ok()) return r;
+    if (Result r = Apply(op, &effects); !r.ok()) return r;
+  }
+  return Result::Ok();
 }
 
 Result Namespace::Apply(const MetadataOp& op, Effects* effects) {

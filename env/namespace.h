@@ -43,6 +43,9 @@ class Namespace {
   // no name left it journals nothing. Whether extents lie on the device and
   // belong to one file only is for the volume to check.
   Result Apply(const MetadataOp& op, Effects* effects);
+  // Encoded operations one after the other, as a journal has them, up to the
+  // first that is none or does not fit.
+  Result ApplyAll(std::string_view operations);
 
   // Where a path leads. `parent` is set when the directory that holds (or would
   // hold) the last component exists; `inode` when the path itself does. The
@@ -86,6 +89,8 @@ class Namespace {
   // The operations that build this tree from an empty root, as the journal
   // keeps them: of each file only what is journaled. Visited in order.
   void Snapshot(const std::function<void(const MetadataOp&)>& visit) const;
+  // What an extent more takes of a snapshot, in bytes.
+  static constexpr uint64_t kExtentBytes = 16;
   // An upper bound of the encoded size of Snapshot's operations in bytes, kept
   // up to date at O(1) per change.
   uint64_t SnapshotBytes() const;

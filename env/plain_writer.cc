@@ -19,21 +19,6 @@ namespace {
 constexpr uint64_t kMinGrowthBytes = 64 << 10;
 constexpr uint64_t kMaxGrowthBytes = 64 << 20;
 
-bool PromisesNothingBeforeSync(FileKind kind) {
-  return kind == FileKind::kSst || kind == FileKind::kBlob;
-}
-
-// A write that stops at a hole is short: its extents are not what this writer
-// thinks they are.
-Result WholeWrite(Result result, uint64_t bytes) {
-  if (result.ok() && result.bytes() != bytes) {
-    return Result::Error(EIO, "only " + std::to_string(result.bytes()) +
-                                  " of " + std::to_string(bytes) +
-                                  " bytes have blocks to be written to");
-  }
-  return result;
-}
-
 }  // namespace
 
 // One write in flight, and the buffer it came from once the writer has done
@@ -76,16 +61,9 @@ Result PlainWriter::LoadTail(uint64_t size) {
   size_.store(size, std::memory_order_release);
   if (size == buffer_start_) return Result::Ok();
   if (Result r = EnsureBuffer(); !r.ok()) return r;
-  const ExtentMapper mapper(file_->inode()->map(),
-                            DivideRoundUp(size, kBlockBytes));
-  ReadBatch::File file;
-  file.device = volume_->device();
-  file.mapper = &mapper;
-  file.file_size = size;
-  file.block_bytes = kBlockBytes;
-  file.io_class = IoClassOf(inode_->kind);
-  Result result =
-      ReadRangeNow(file, buffer_start_, size - buffer_start_, buffer_.data());
+  const ExtentMapper mapper(file_->inode()->map(), BlocksFor(size));
+  Result result = ReadRangeNow(BytesOf(mapper, size), buffer_start_,
+                               size - buffer_start_, buffer_.data());
   if (result.ok() && result.bytes() != size - buffer_start_) {
     return Result::Error(EIO, "last block is not readable");
   }
@@ -161,8 +139,7 @@ Result PlainWriter::SubmitBuffer(uint64_t end, bool async, bool take_buffer) {
     auto write = std::make_unique<Write>(volume_->device(), end);
     write->segment = {memory, length};
     const uint64_t written = inode_->written_bytes;
-    const ExtentMapper mapper(file_->inode()->map(),
-                              DivideRoundUp(written, kBlockBytes));
+    const ExtentMapper mapper(file_->inode()->map(), BlocksFor(written));
     DioRequest request;
     request.direction = IoDirection::kWrite;
     request.io_class = IoClassOf(inode_->kind);
@@ -366,36 +343,15 @@ Result PlainWriter::OverwriteBlocks(uint64_t offset, const char* data,
   const uint64_t end = AlignUp(offset + bytes, kBlockBytes);
   AlignedBuffer blocks = BufferPool::Get(end - from);
   if (!blocks) return Result::Error(ENOMEM, "overwrite buffer");
-  const ExtentMapper mapper(file_->inode()->map(),
-                            DivideRoundUp(size, kBlockBytes));
-  ReadBatch::File file;
-  file.device = volume_->device();
-  file.mapper = &mapper;
-  file.file_size = size;
-  file.block_bytes = kBlockBytes;
-  file.io_class = IoClassOf(inode_->kind);
+  const ExtentMapper mapper(file_->inode()->map(), BlocksFor(size));
+  ReadBatch::File file = BytesOf(mapper, size);
   file.ioprio = ioprio_;
   Result read = ReadRangeNow(file, from, end - from, blocks.data());
   if (!read.ok()) return read;
   std::memset(blocks.data() + read.bytes(), 0, end - from - read.bytes());
   std::memcpy(blocks.data() + (offset - from), data, bytes);
-  const iovec segment = {blocks.data(), end - from};
-  DioRequest request;
-  request.direction = IoDirection::kWrite;
-  request.io_class = file.io_class;
-  request.ioprio = file.ioprio;
-  request.offset = from;
-  request.segments = &segment;
-  request.segment_count = 1;
-  request.file_size = size;
-  request.mapper = &mapper;
-  request.block_bytes = kBlockBytes;
   unflushed_ = true;
-  Dio dio(volume_->device());
-  Plug plug(volume_->device());
-  dio.Submit(request, &plug);
-  plug.Finish();
-  return WholeWrite(dio.Wait(), segment.iov_len);
+  return WriteNow(file, from, blocks.data(), end - from);
 }
 
 }  // namespace diofs

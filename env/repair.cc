@@ -1,52 +1,31 @@
 #include "env/repair.h"
 
 #include <cerrno>
-#include <string_view>
 #include <utility>
 
-#include "dio/buffer_pool.h"
-#include "env/file_kind.h"
 #include "env/superblock.h"
 #include "env/volume.h"
 
 namespace diofs {
 namespace {
 
-// Which copies do not say what the newest one says. EUCLEAN where two of the
-// same epoch disagree, for nothing tells which of them is right.
-Result FindBadCopies(BlockDevice* device, Superblock* superblock,
-                     std::string* bad) {
-  SuperblockScan scan;
-  if (Result r = LoadSuperblock(device, superblock, &scan); !r.ok()) return r;
-  const std::string expected = superblock->Encode();
-  AlignedBuffer buffer = BufferPool::Get(kSuperblockBytes);
-  if (!buffer) return Result::Error(ENOMEM, "superblock");
-  for (uint32_t i = 0; i < kSuperblockCopies; ++i) {
-    const bool current =
-        scan.copies[i].ok() && scan.epochs[i] == superblock->epoch;
-    if (current) {
-      Result result =
-          device->Read(SuperblockOffset(superblock->device_bytes, i),
-                       buffer.data(), kSuperblockBytes, kIoClassSuperblock);
-      if (!result.ok()) return result;
-      if (std::string_view(buffer.data(), kSuperblockBytes) == expected) {
-        continue;
-      }
-      return Result::Error(EUCLEAN, "superblock copies of one epoch disagree");
-    }
-    *bad += (bad->empty() ? "" : ", ") + std::to_string(i + 1);
-  }
-  return Result::Ok();
-}
-
 Result RepairSuperblocks(const OpenForRepair& open, bool* dirty,
                          std::vector<std::string>* done) {
   std::unique_ptr<BlockDevice> device;
   if (Result r = open(&device); !r.ok()) return r;
   Superblock superblock;
-  std::string bad;
-  if (Result r = FindBadCopies(device.get(), &superblock, &bad); !r.ok()) {
+  SuperblockScan scan;
+  if (Result r = LoadSuperblock(device.get(), &superblock, &scan); !r.ok()) {
     return r;
+  }
+  std::string bad;
+  for (uint32_t i = 0; i < kSuperblockCopies; ++i) {
+    // Nothing tells which of them is right.
+    if (scan.differs[i]) {
+      return Result::Error(EUCLEAN, "superblock copies of one epoch disagree");
+    }
+    if (scan.copies[i].ok() && scan.epochs[i] == superblock.epoch) continue;
+    bad += (bad.empty() ? "" : ", ") + std::to_string(i + 1);
   }
   if (Result r = CheckMayWrite(superblock); !r.ok()) return r;
   *dirty = superblock.dirty();

@@ -324,6 +324,7 @@ uint64_t SuperblockOffset(uint64_t device_bytes, uint32_t index) {
 Result LoadSuperblock(BlockDevice* device, Superblock* superblock,
                       SuperblockScan* scan) {
   SuperblockScan unused;
+  const bool compare = scan != nullptr;
   if (scan == nullptr) scan = &unused;
   *scan = SuperblockScan();
   if (device->size_bytes() < kMinVolumeBytes) {
@@ -341,6 +342,9 @@ Result LoadSuperblock(BlockDevice* device, Superblock* superblock,
     scan->epochs[i] = copies[i].superblock.epoch;
     if (copies[i].superblock.uuid != copies[newest].superblock.uuid) {
       result = Result::Error(EUCLEAN, "superblock of another volume");
+    } else if (compare && scan->epochs[i] == copies[newest].superblock.epoch) {
+      scan->differs[i] =
+          copies[i].superblock.Encode() != copies[newest].superblock.Encode();
     }
   }
   const Copy* other = OtherFormat(copies);

@@ -70,6 +70,9 @@ uint64_t SuperblockOffset(uint64_t device_bytes, uint32_t index);
 struct SuperblockScan {
   std::array<Result, kSuperblockCopies> copies;
   std::array<uint64_t, kSuperblockCopies> epochs{};
+  // Valid and of the epoch that counts, and says something else all the same:
+  // copies of one epoch are written from one buffer.
+  std::array<bool, kSuperblockCopies> differs{};
   // Some place carries our magic, intact or not: this was a DioFS volume.
   bool magic_seen = false;
 };

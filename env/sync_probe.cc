@@ -9,6 +9,7 @@
 #include "dio/buffer_pool.h"
 #include "env/file_kind.h"
 #include "env/journal.h"
+#include "env/volume.h"
 
 namespace diofs {
 namespace {
@@ -37,17 +38,13 @@ Result TimeOnce(BlockDevice* device, uint64_t offset, const char* block,
 // Of the region that no journal is in.
 Result FindSpareBlock(BlockDevice* device, const Superblock& superblock,
                       uint64_t* offset) {
-  Journal journal(device,
-                  Journal::Layout{superblock.uuid, superblock.region_offset,
-                                  superblock.region_bytes});
-  Journal::RecoveryInput input;
-  if (!superblock.dirty()) {
-    input.clean_sequence = superblock.clean_sequence;
-    input.clean_region_nonce = superblock.clean_region_nonce;
-  }
+  Journal journal(device, JournalLayoutOf(superblock));
   Journal::RecoveryReport report;
   const auto ignore = [](std::string_view) { return Result::Ok(); };
-  if (Result r = journal.Recover(input, ignore, &report); !r.ok()) return r;
+  if (Result r = journal.Recover(RecoveryInputOf(superblock), ignore, &report);
+      !r.ok()) {
+    return r;
+  }
   if (!report.corruption.empty()) {
     return Result::Error(EUCLEAN, "journal damaged (" + report.corruption +
                                       "); see what diofs fsck says");

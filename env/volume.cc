@@ -33,6 +33,19 @@ uint64_t NowMicros() {
           .count());
 }
 
+Journal::Layout JournalLayoutOf(const Superblock& superblock) {
+  return {superblock.uuid, superblock.region_offset, superblock.region_bytes};
+}
+
+Journal::RecoveryInput RecoveryInputOf(const Superblock& superblock) {
+  Journal::RecoveryInput input;
+  if (!superblock.dirty()) {
+    input.clean_sequence = superblock.clean_sequence;
+    input.clean_region_nonce = superblock.clean_region_nonce;
+  }
+  return input;
+}
+
 std::vector<Extent> MetadataExtents(const Superblock& superblock) {
   std::vector<Extent> extents;
   for (uint32_t i = 0; i < kSuperblockCopies; ++i) {
@@ -86,26 +99,12 @@ Result Volume::Recover() {
   }
   Uuid boot_id;
   if (Result r = CurrentBootId(&boot_id); !r.ok()) return r;
-  journal_ = std::make_unique<Journal>(
-      device_.get(),
-      Journal::Layout{superblock_.uuid, superblock_.region_offset,
-                      superblock_.region_bytes});
-  Journal::RecoveryInput input;
+  journal_ =
+      std::make_unique<Journal>(device_.get(), JournalLayoutOf(superblock_));
+  Journal::RecoveryInput input = RecoveryInputOf(superblock_);
   input.same_boot = superblock_.boot_id == boot_id && !options_.lost_cache;
-  if (!superblock_.dirty()) {
-    input.clean_sequence = superblock_.clean_sequence;
-    input.clean_region_nonce = superblock_.clean_region_nonce;
-  }
   const auto apply = [this](std::string_view operations) {
-    while (!operations.empty()) {
-      MetadataOp op;
-      Namespace::Effects effects;
-      if (Result r = MetadataOp::DecodeFrom(&operations, &op); !r.ok()) {
-        return r;
-      }
-      if (Result r = namespace_.Apply(op, &effects); !r.ok()) return r;
-    }
-    return Result::Ok();
+    return namespace_.ApplyAll(operations);
   };
   if (Result r = journal_->Recover(input, apply, &recovery_); !r.ok()) {
     return r;
@@ -163,7 +162,6 @@ Result Volume::ChooseSync() {
       write_through_ = true;
       break;
     case SyncMode::kFlush:
-      break;
     case SyncMode::kNone:
       break;
   }
@@ -384,7 +382,7 @@ Result Volume::Settle(Lsn lsn) {
       lsn % kMemoryCommitInterval != 0) {
     return Result::Ok();
   }
-  return Stop(journal_->Commit(lsn, CommitLevel::kWritten));
+  return CommitWritten(lsn);
 }
 
 Result Volume::CommitWritten(Lsn lsn) {

@@ -337,6 +337,12 @@ class Volume : public std::enable_shared_from_this<Volume> {
   std::atomic<bool> unmounted_{false};
 };
 
+// Where a volume's journal lies.
+Journal::Layout JournalLayoutOf(const Superblock& superblock);
+// What a superblock says of the journal's end. Whether this boot wrote it is
+// the caller's to add.
+Journal::RecoveryInput RecoveryInputOf(const Superblock& superblock);
+
 // Which blocks hold superblocks and journal; none twice.
 std::vector<Extent> MetadataExtents(const Superblock& superblock);
 

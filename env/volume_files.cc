@@ -8,14 +8,6 @@
 #include "env/volume.h"
 
 namespace diofs {
-namespace {
-
-constexpr uint64_t kExtentBytesInSnapshot = 16;
-
-uint64_t BlocksFor(uint64_t bytes) { return DivideRoundUp(bytes, kBlockBytes); }
-
-}  // namespace
-
 Result Volume::WithReclaim(
     const std::function<Result(bool last_attempt)>& attempt) {
   {
@@ -48,7 +40,7 @@ Result Volume::Extend(const InodePtr& inode, uint64_t need_bytes,
         need, BlocksFor(want_bytes) - std::min(BlocksFor(want_bytes), have));
     const SpacePriority priority = PriorityOf(inode->kind, have + need);
     if (priority == SpacePriority::kBulk) {
-      if (Result r = CheckRoomLocked(kExtentBytesInSnapshot, kRoomForNew);
+      if (Result r = CheckRoomLocked(Namespace::kExtentBytes, kRoomForNew);
           !r.ok()) {
         return r;
       }
@@ -85,7 +77,7 @@ Result Volume::Publish(const InodePtr& inode, uint64_t size_bytes, Lsn* lsn) {
         static_cast<int64_t>(map->CountExtents(inode->journaled_blocks));
     const bool bulk = PriorityOf(inode->kind, blocks) == SpacePriority::kBulk;
     if (Result r = CheckRoomLocked(
-            static_cast<uint64_t>(more) * kExtentBytesInSnapshot,
+            static_cast<uint64_t>(more) * Namespace::kExtentBytes,
             bulk ? kRoomForRename : kRoomForLogs);
         !r.ok()) {
       return r;

@@ -82,9 +82,7 @@ Result Volume::Format(BlockDevice* device, const FormatOptions& options) {
       return std::move(r).With("write every block");
     }
   }
-  Journal journal(device,
-                  Journal::Layout{superblock.uuid, superblock.region_offset,
-                                  superblock.region_bytes});
+  Journal journal(device, JournalLayoutOf(superblock));
   std::vector<std::string> snapshot;
   EncodeSnapshotOf(Namespace(), &snapshot);
   if (Result r = journal.Format(snapshot); !r.ok()) return r;

@@ -12,10 +12,7 @@
 namespace diofs {
 namespace {
 
-constexpr uint64_t kExtentBytesInSnapshot = 16;
 constexpr uint64_t kSegmentBytesInSnapshot = 48;
-
-uint64_t BlocksFor(uint64_t bytes) { return DivideRoundUp(bytes, kBlockBytes); }
 
 }  // namespace
 
@@ -71,7 +68,7 @@ Result Volume::ReopenLog(const InodePtr& inode) {
   MetadataOp op;
   op.type = OpType::kLogEnd;
   op.ino = inode->ino;
-  op.log_end = inode->log->journaled().known;
+  op.log_end = inode->log->known();
   op.mtime_us = inode->mtime_us;
   inode->log->SetKnown(op.log_end, /*closed=*/false);
   if (inode->link_count == 0) return Result::Ok();
@@ -124,7 +121,7 @@ Result Volume::ExtendLogLocked(const InodePtr& inode, uint64_t need_blocks,
   for (const Extent& extent : extents) longer->Append(extent);
   const uint64_t more = longer->extents().size() - map->extents().size();
   result = CheckRoomLocked(
-      more * kExtentBytesInSnapshot,
+      more * Namespace::kExtentBytes,
       priority == SpacePriority::kBulk ? kRoomForNew : kRoomForLogs);
   if (!result.ok()) {
     free_space_.FreeNow(extents);
@@ -223,7 +220,7 @@ Result Volume::PrepareCut(const InodePtr& inode, uint64_t keep_blocks,
   cut->keep_blocks = keep_blocks;
   return WithReclaim([&](bool last_attempt) {
     if (Result r = CheckRoomLocked(
-            kSegmentBytesInSnapshot + more_blocks * kExtentBytesInSnapshot,
+            kSegmentBytesInSnapshot + more_blocks * Namespace::kExtentBytes,
             kRoomForLogs);
         !r.ok()) {
       return r;

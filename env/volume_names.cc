@@ -81,7 +81,7 @@ Result Volume::CreateFile(std::string_view path,
     if (Result r = ApplyLocked(ops, &lsn); !r.ok()) return r;
     const InodePtr inode = namespace_.Find(ino);
     if (inode->log != nullptr) {
-      inode->log->SetEnd(inode->log->journaled().known);
+      inode->log->SetEnd(inode->log->known());
       inode->log->LeaveSegment();
     }
     opened = OpenLocked(inode);

@@ -61,6 +61,12 @@ Geometry CrashGeometry(uint64_t bytes, uint32_t logical_block_bytes, bool fua) {
   return geometry;
 }
 
+CowImage FreshVolume(const Geometry& geometry) {
+  const std::unique_ptr<SimDevice> fresh =
+      FormattedSim(geometry.device_bytes, geometry.logical_block_bytes);
+  return CowImage(std::make_shared<const std::string>(fresh->Image()));
+}
+
 CrashExplorer::Found CrashExplorer::Examine(const CowImage& image) const {
   Found found;
   FsckReport report;
@@ -138,6 +144,12 @@ std::string CrashExplorer::CheckState(const CowImage& image,
   return model.Check(*found.tree);
 }
 
+std::string CrashExplorer::Check(const CowImage& image,
+                                 const CrashModel& model) {
+  bool is_new = false;
+  return CheckState(image, model, &is_new);
+}
+
 std::string CrashExplorer::Explore(const CowImage& start,
                                    const Recording& recording,
                                    const std::vector<CrashModel>& models,
@@ -191,8 +203,7 @@ std::string CrashExplorer::ExploreRecovery(const CowImage& image,
   while (problem.empty() && states.Next()) {
     states.ForEach(choice, rng, [&](const CowImage& cut) {
       if (!problem.empty()) return;
-      bool is_new = false;
-      problem = CheckState(cut, model, &is_new);
+      problem = Check(cut, model);
       if (!problem.empty()) problem = "during recovery: " + problem;
     });
   }

@@ -39,6 +39,9 @@ class CrashExplorer {
                       const std::vector<CrashModel>& models, const Plan& plan,
                       std::mt19937_64* rng);
 
+  // One state alone; what is wrong with it, or "".
+  std::string Check(const CowImage& image, const CrashModel& model);
+
   const Geometry& geometry() const { return geometry_; }
   uint64_t distinct_states() const;
   // States held against the model of their moment.
@@ -68,6 +71,9 @@ class CrashExplorer {
 
 // A file that takes room and is never looked at.
 inline constexpr const char* kCrashFiller = "/filler";
+
+// A volume of that geometry that holds nothing.
+CowImage FreshVolume(const Geometry& geometry);
 
 // Geometry of a device on which states are explored.
 Geometry CrashGeometry(uint64_t bytes, uint32_t logical_block_bytes, bool fua);

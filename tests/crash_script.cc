@@ -15,11 +15,6 @@ std::string DirectoryOf(const std::string& path) {
 
 constexpr int kMany = 20;
 
-// What RocksDB does not read after a crash unless it was synced.
-bool PromisesNothingBeforeSync(FileKind kind) {
-  return kind == FileKind::kSst || kind == FileKind::kBlob;
-}
-
 }  // namespace
 
 std::string ToString(const std::vector<CrashStep>& steps) {

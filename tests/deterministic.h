@@ -6,7 +6,6 @@
 // program, so it belongs into one source file of it, that of the test. Without
 // a DeterministicRun a thread finds the C library's own.
 
-#include <dlfcn.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <time.h>
@@ -17,6 +16,8 @@
 #include <random>
 #include <string>
 #include <string_view>
+
+#include "tests/real_function.h"
 
 namespace diofs {
 
@@ -49,18 +50,13 @@ class DeterministicRun {
   uint64_t nanos_ = 0;
 };
 
-template <typename Function>
-Function* NextFunction(const char* name) {
-  return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
-}
-
 }  // namespace diofs
 
 extern "C" {
 
 ssize_t getrandom(void* to, size_t bytes, unsigned flags) {
   static const auto real =
-      diofs::NextFunction<ssize_t(void*, size_t, unsigned)>("getrandom");
+      diofs::RealFunction<ssize_t(void*, size_t, unsigned)>("getrandom");
   diofs::DeterministicRun* const run = diofs::DeterministicRun::current();
   if (run == nullptr) return real(to, bytes, flags);
   run->Fill(to, bytes);
@@ -69,7 +65,7 @@ ssize_t getrandom(void* to, size_t bytes, unsigned flags) {
 
 int clock_gettime(clockid_t clock, timespec* time) noexcept {
   static const auto real =
-      diofs::NextFunction<int(clockid_t, timespec*)>("clock_gettime");
+      diofs::RealFunction<int(clockid_t, timespec*)>("clock_gettime");
   diofs::DeterministicRun* const run = diofs::DeterministicRun::current();
   if (run == nullptr) return real(clock, time);
   *time = run->Tick();
@@ -78,7 +74,7 @@ int clock_gettime(clockid_t clock, timespec* time) noexcept {
 
 FILE* fopen64(const char* path, const char* mode) {
   static const auto real =
-      diofs::NextFunction<FILE*(const char*, const char*)>("fopen64");
+      diofs::RealFunction<FILE*(const char*, const char*)>("fopen64");
   const bool boot_id =
       std::string_view(path).find("/boot_id") != std::string_view::npos;
   if (!boot_id || diofs::DeterministicRun::current() == nullptr) {

@@ -47,13 +47,8 @@ Start MakeStart(const Geometry& geometry, const std::vector<std::string>& names,
                 const std::vector<CrashStep>& steps,
                 uint64_t filler_bytes = 0) {
   const DeterministicRun run(kRunSeed);
-  auto fresh = std::make_unique<SimDevice>(geometry);
-  FormatOptions format;
-  format.write_every_block = false;
-  EXPECT_TRUE(Volume::Format(fresh.get(), format).ok());
-  const auto base = std::make_shared<const std::string>(fresh->Image());
   auto device =
-      std::make_unique<CrashDevice>(CowImage(base), geometry, nullptr);
+      std::make_unique<CrashDevice>(FreshVolume(geometry), geometry, nullptr);
   CrashDevice* const kept = device.get();
   std::shared_ptr<Volume> volume;
   EXPECT_TRUE(Volume::Mount(std::move(device), NoClock(), &volume).ok());

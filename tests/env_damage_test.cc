@@ -35,13 +35,9 @@ const std::vector<std::string> kNames = {"/000001.log", "/CURRENT"};
 // A volume in which both names have a past.
 class DamageTest : public testing::Test {
  protected:
-  DamageTest() : geometry_(CrashGeometry(kVolumeBytes, 512, false)) {
-    SimDevice fresh(geometry_);
-    FormatOptions format;
-    format.write_every_block = false;
-    EXPECT_TRUE(Volume::Format(&fresh, format).ok());
-    fresh_ = fresh.Image();
-  }
+  DamageTest()
+      : geometry_(CrashGeometry(kVolumeBytes, 512, false)),
+        fresh_(FreshVolume(geometry_).ToString()) {}
 
   // Everything synced at the end; then unmounted or cut off.
   void Work(bool unmount) {
@@ -131,7 +127,7 @@ class DamageTest : public testing::Test {
   }
 
   const Geometry geometry_;
-  std::string fresh_;
+  const std::string fresh_;
   std::string image_;
   CrashModel model_;
   std::vector<DeviceRange> used_;

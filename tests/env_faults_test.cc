@@ -17,7 +17,6 @@
 #include <vector>
 
 #include "dio/buffer_pool.h"
-#include "env/fsck.h"
 #include "env/volume.h"
 #include "tests/child_process.h"
 #include "tests/crash_explorer.h"
@@ -52,34 +51,8 @@ const std::vector<CrashStep> kSteps = {
 // As another boot finds it.
 CowImage AfterReboot(const CowImage& image, const Geometry& geometry) {
   CrashDevice device(image, geometry, nullptr);
-  Superblock superblock;
-  if (!LoadSuperblock(&device, &superblock).ok()) return image;
-  superblock.boot_id.fill(0xb0);
-  EXPECT_TRUE(StoreSuperblock(&device, &superblock).ok());
+  PretendReboot(&device);
   return device.image();
-}
-
-// Looks at what is left of a run that began with `model`.
-std::string CheckLeft(const CowImage& image, const Geometry& geometry,
-                      const CrashModel& model) {
-  FsckReport report;
-  Result result =
-      Fsck(std::make_unique<CrashDevice>(image, geometry, nullptr), &report);
-  if (!result.ok()) return result.ToString();
-  if (!report.problems.empty()) return "fsck: " + report.problems[0];
-  std::shared_ptr<Volume> volume;
-  result =
-      Volume::Mount(std::make_unique<CrashDevice>(image, geometry, nullptr),
-                    NoClock(), &volume);
-  if (!result.ok()) return result.ToString();
-  Tree tree;
-  if (result = ReadTree(volume.get(), &tree); !result.ok()) {
-    return result.ToString();
-  }
-  if (std::string wrong = SpaceProblem(volume.get()); !wrong.empty()) {
-    return wrong;
-  }
-  return model.Check(tree);
 }
 
 struct Outcome {
@@ -97,13 +70,11 @@ Outcome RunWith(const CowImage& fresh, const Geometry& geometry,
   Outcome run;
   Recording recording;
   CrashModel model;
-  std::vector<CowImage> left;
   {
     auto device = std::make_unique<CrashDevice>(fresh, geometry, &recording);
     CrashDevice* const kept = device.get();
     plan(kept);
     std::shared_ptr<Volume> volume;
-    // Outlives the mount, also one that fails.
     Result result = Volume::Mount(std::move(device), NoClock(), &volume);
     if (result.ok()) {
       CrashScript script(kNames, volume, nullptr, model);
@@ -123,20 +94,13 @@ Outcome RunWith(const CowImage& fresh, const Geometry& geometry,
   while (states.Next()) continue;
   CrashStates::Choice choice;
   choice.random_states = 2;
+  CrashExplorer explorer(geometry);
   states.ForEach(choice, &rng, [&](const CowImage& image) {
     if (run.problem.empty()) {
-      run.problem = CheckLeft(AfterReboot(image, geometry), geometry, model);
+      run.problem = explorer.Check(AfterReboot(image, geometry), model);
     }
   });
   return run;
-}
-
-CowImage FreshVolume(const Geometry& geometry) {
-  SimDevice fresh(geometry);
-  FormatOptions format;
-  format.write_every_block = false;
-  EXPECT_TRUE(Volume::Format(&fresh, format).ok());
-  return CowImage(std::make_shared<const std::string>(fresh.Image()));
 }
 
 struct Fault {
@@ -229,8 +193,9 @@ TEST(FaultsTest, ShortTransfersAreInvisible) {
     }
     ASSERT_TRUE(script.Finish().ok());
     const auto left = std::make_shared<const std::string>(sim->Image());
-    EXPECT_EQ(
-        CheckLeft(CowImage(left), sim->geometry(), script.models().back()), "");
+    EXPECT_EQ(CrashExplorer(sim->geometry())
+                  .Check(CowImage(left), script.models().back()),
+              "");
   }
 }
 

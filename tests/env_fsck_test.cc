@@ -103,9 +103,7 @@ std::string ImageOf(const std::vector<MetadataOp>& ops) {
   EXPECT_TRUE(LoadSuperblock(device.get(), &superblock).ok());
   std::string operations;
   for (const MetadataOp& op : ops) op.EncodeTo(&operations);
-  Journal journal(device.get(),
-                  Journal::Layout{superblock.uuid, superblock.region_offset,
-                                  superblock.region_bytes});
+  Journal journal(device.get(), JournalLayoutOf(superblock));
   EXPECT_TRUE(journal.Format({operations}).ok());
   superblock.clean_sequence = journal.next_sequence();
   superblock.clean_region_nonce = journal.region_nonce();

@@ -160,28 +160,17 @@ void RunJournal(std::string_view input) {
   Journal journal(&device,
                   Journal::Layout{kUuid, {0, kRegionBytes}, kRegionBytes});
   Namespace names;
-  const auto apply_to = [](Namespace* to, std::string_view operations) {
-    while (!operations.empty()) {
-      MetadataOp op;
-      Namespace::Effects effects;
-      if (Result r = MetadataOp::DecodeFrom(&operations, &op); !r.ok()) {
-        return r;
-      }
-      if (Result r = to->Apply(op, &effects); !r.ok()) return r;
-    }
-    return Result::Ok();
-  };
   Journal::RecoveryReport report;
   const Result result = journal.Recover(
       {},
-      [&](std::string_view operations) { return apply_to(&names, operations); },
+      [&](std::string_view operations) { return names.ApplyAll(operations); },
       &report);
   if (!result.ok()) return;
   std::vector<std::string> snapshot;
   EncodeSnapshotOf(names, &snapshot);
   Namespace again;
   for (const std::string& piece : snapshot) {
-    Require(apply_to(&again, piece).ok(), "a snapshot can be applied");
+    Require(again.ApplyAll(piece).ok(), "a snapshot can be applied");
   }
   std::vector<std::string> second;
   EncodeSnapshotOf(again, &second);

@@ -10,7 +10,6 @@
 // name up arrive here (libstdc++ opens its streams with fopen64); those inside
 // the C library do not.
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/file.h>
@@ -31,6 +30,8 @@
 #include <string>
 #include <string_view>
 #include <utility>
+
+#include "tests/real_function.h"
 
 namespace diofs {
 
@@ -143,13 +144,6 @@ class ReplaceFile : public LibcFault {
   ReplaceFile(const std::string& path, const std::string& instead)
       : LibcFault("fopen64", {{}, 0, {}, path, instead}, 1, kEveryCall) {}
 };
-
-// The function of that name which would have been called without this file:
-// the C library's, or the one that a sanitizer has put in front of it.
-template <typename Function>
-Function* RealFunction(const char* name) {
-  return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
-}
 
 // `answer` is what the call fills in.
 template <typename Returned, typename Real>

@@ -114,15 +114,7 @@ class DatabaseCrash : public testing::TestWithParam<WALRecoveryMode> {
  protected:
   DatabaseCrash()
       : geometry_(CrashGeometry(kVolumeBytes, 512, TestSeed() % 2 == 0)),
-        start_(FreshImage(geometry_)) {}
-
-  static CowImage FreshImage(const Geometry& geometry) {
-    SimDevice fresh(geometry);
-    FormatOptions format;
-    format.write_every_block = false;
-    EXPECT_TRUE(Volume::Format(&fresh, format).ok());
-    return CowImage(std::make_shared<const std::string>(fresh.Image()));
-  }
+        start_(FreshVolume(geometry_)) {}
 
   // Writes all of writes_, with flushes and compactions between, and records
   // it.

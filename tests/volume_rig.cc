@@ -1,5 +1,7 @@
 #include "tests/volume_rig.h"
 
+#include <gtest/gtest.h>
+
 #include <cerrno>
 #include <utility>
 #include <vector>
@@ -26,13 +28,17 @@ std::unique_ptr<SimDevice> SimFrom(const std::string& image,
       image, SimDevice::MakeGeometry(image.size(), logical_block_bytes));
 }
 
+void PretendReboot(BlockDevice* device) {
+  Superblock superblock;
+  if (!LoadSuperblock(device, &superblock).ok()) return;
+  superblock.boot_id.fill(0xb0);
+  EXPECT_TRUE(StoreSuperblock(device, &superblock).ok());
+}
+
 std::string AfterReboot(const std::string& image,
                         uint32_t logical_block_bytes) {
   const std::unique_ptr<SimDevice> device = SimFrom(image, logical_block_bytes);
-  Superblock superblock;
-  if (!LoadSuperblock(device.get(), &superblock).ok()) return image;
-  superblock.boot_id.fill(0xb0);
-  if (!StoreSuperblock(device.get(), &superblock).ok()) return image;
+  PretendReboot(device.get());
   return device->Image();
 }
 

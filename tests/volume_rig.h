@@ -22,6 +22,9 @@ std::unique_ptr<SimDevice> FormattedSim(uint64_t bytes,
 // A device that starts with `image`.
 std::unique_ptr<SimDevice> SimFrom(const std::string& image,
                                    uint32_t logical_block_bytes = 512);
+// Makes the volume one that another boot has mounted last; what is no volume is
+// left alone.
+void PretendReboot(BlockDevice* device);
 // The same image as another boot would find it.
 std::string AfterReboot(const std::string& image,
                         uint32_t logical_block_bytes = 512);

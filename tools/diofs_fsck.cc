@@ -5,7 +5,6 @@
 #include <utility>
 #include <vector>
 
-#include "dio/open_device.h"
 #include "env/fsck.h"
 #include "env/repair.h"
 #include "tools/diofs_command.h"
@@ -68,23 +67,15 @@ Json ToJson(const std::string& path, const std::vector<std::string>& repaired,
           {"usage", UsageJson(report.usage)}};
 }
 
-Result OpenForWriting(const std::string& path,
-                      std::unique_ptr<BlockDevice>* device) {
-  OpenDeviceOptions options;
-  options.lock_wait_ms = LockWaitMillis();
-  return OpenBlockDevice(path, options, device);
-}
-
 int Run(const std::vector<std::string>& arguments) {
   const std::string& path = arguments[0];
   std::vector<std::string> repaired;
   Result result;
   if (FLAGS_repair) {
-    result = Repair(
-        [&](std::unique_ptr<BlockDevice>* device) {
-          return OpenForWriting(path, device);
-        },
-        FLAGS_lost_cache, &repaired);
+    const auto open = [&](std::unique_ptr<BlockDevice>* device) {
+      return OpenForWriting(path, device);
+    };
+    result = Repair(open, FLAGS_lost_cache, &repaired);
   }
   std::unique_ptr<BlockDevice> device;
   FsckReport report;
@@ -121,10 +112,10 @@ const Command& FsckCommand() {
       "\n"
       "--repair puts right first what can be without inventing anything: "
       "copies\n"
-      "of the superblock, a volume that was not unmounted, a journal whose "
-      "end\n"
-      "the device has lost. Other damage stays as it is: copy out what can be\n"
-      "read, with ro=1.\n",
+      "of the superblock, a volume that was not unmounted, and, with\n"
+      "--lost_cache, a journal whose end is lost. Other damage stays as it "
+      "is:\n"
+      "copy out what can be read, with ro=1.\n",
       {{"repair", nullptr},
        {"lost_cache", nullptr},
        {"bytes", nullptr},

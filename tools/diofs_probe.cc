@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "dio/open_device.h"
+#include "dio/block_device.h"
 #include "env/superblock.h"
 #include "env/sync_probe.h"
 #include "tools/diofs_command.h"
@@ -22,10 +22,8 @@ namespace {
 constexpr char kName[] = "probe";
 
 Result Probe(const std::string& path, SyncTimes* times) {
-  OpenDeviceOptions options;
-  options.lock_wait_ms = LockWaitMillis();
   std::unique_ptr<BlockDevice> device;
-  if (Result r = OpenBlockDevice(path, options, &device); !r.ok()) return r;
+  if (Result r = OpenForWriting(path, &device); !r.ok()) return r;
   Superblock superblock;
   if (Result r = LoadSuperblock(device.get(), &superblock); !r.ok()) return r;
   if (Result r = MeasureSync(device.get(), superblock, FLAGS_rounds, times);

@@ -13,12 +13,26 @@ uint32_t LockWaitMillis() {
   return std::min<uint32_t>(FLAGS_wait, UINT32_MAX / 1000) * 1000;
 }
 
-Result OpenForReading(const std::string& path,
-                      std::unique_ptr<BlockDevice>* device) {
+namespace {
+
+Result Open(const std::string& path, bool read_only,
+            std::unique_ptr<BlockDevice>* device) {
   OpenDeviceOptions options;
-  options.read_only = true;
+  options.read_only = read_only;
   options.lock_wait_ms = LockWaitMillis();
   return OpenBlockDevice(path, options, device);
+}
+
+}  // namespace
+
+Result OpenForReading(const std::string& path,
+                      std::unique_ptr<BlockDevice>* device) {
+  return Open(path, /*read_only=*/true, device);
+}
+
+Result OpenForWriting(const std::string& path,
+                      std::unique_ptr<BlockDevice>* device) {
+  return Open(path, /*read_only=*/false, device);
 }
 
 Result MountForReading(const std::string& command,

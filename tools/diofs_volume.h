@@ -20,7 +20,13 @@ Result MountForReading(const std::string& command,
                        std::unique_ptr<BlockDevice> device,
                        std::shared_ptr<Volume>* volume);
 
-// Both at once. On failure it has told the user, and the result is false.
+// For the commands that do write: no other one, and no database, can have it
+// open then.
+Result OpenForWriting(const std::string& path,
+                      std::unique_ptr<BlockDevice>* device);
+
+// Opens for reading and mounts. On failure it has told the user, and the result
+// is false.
 bool OpenVolume(const std::string& command, const std::string& path,
                 std::shared_ptr<Volume>* volume);
 
