@@ -15,7 +15,8 @@ Result Journal::Format(const std::vector<std::string>& snapshot) {
   // goes so that no reader has to ask whose it is.
   Result result = WriteBlock(layout_.region_offset[1],
                              std::string(kRegionHeaderBytes, '\0'));
-  if (result.ok()) result = WriteRegion(0, snapshot, 0, &state);
+  if (result.ok()) result = WriteSnapshot(snapshot, 0, &state);
+  if (result.ok()) result = WriteRegionHeader(state);
   if (!result.ok()) return std::move(result).With("journal: format");
   std::lock_guard<std::mutex> lock(mutex_);
   state_ = state;
@@ -25,20 +26,24 @@ Result Journal::Format(const std::vector<std::string>& snapshot) {
 Lsn Journal::Append(std::string_view operations) {
   std::lock_guard<std::mutex> lock(mutex_);
   // After an error nothing is ever taken from it again.
-  if (error_.ok()) pending_.append(operations);
+  if (error_.ok()) {
+    pending_.append(operations);
+    if (keeping_) kept_.append(operations);
+  }
   return ++tail_lsn_;
 }
 
 Lsn Journal::TakeForSnapshot() {
   std::lock_guard<std::mutex> lock(mutex_);
-  pending_.clear();
+  kept_.clear();
+  keeping_ = true;
   return tail_lsn_;
 }
 
 Result Journal::Commit(Lsn lsn, CommitLevel level) {
   // In a forked child the leader of the parent will never be done.
   if (device_->stale()) return Result::Error(ESTALE, "journal: after a fork");
-  std::unique_lock<std::mutex> lock(mutex_);
+  Lock lock(mutex_);
   if (lsn > tail_lsn_) {
     return Result::Error(EINVAL, "journal: commit of what was never appended");
   }
@@ -49,7 +54,7 @@ Result Journal::Commit(Lsn lsn, CommitLevel level) {
     if ((durable ? durable_.lsn : written_lsn_) >= lsn) return Result::Ok();
     if (written_lsn_ >= lsn) {
       FlushWritten(&lock);
-    } else if (leading_) {
+    } else if (leading_ || (switching_ && MustSwitch())) {
       committed_cv_.Wait(&lock);
     } else {
       Lead(&lock, /*switch_region=*/false);
@@ -58,7 +63,7 @@ Result Journal::Commit(Lsn lsn, CommitLevel level) {
 }
 
 // Those who wait for the same frame share one flush: the device sees to that.
-void Journal::FlushWritten(std::unique_lock<std::mutex>* lock) {
+void Journal::FlushWritten(Lock* lock) {
   const Mark mark = {written_lsn_, state_.sequence - 1};
   lock->unlock();
   Result result = device_->Flush();
@@ -77,14 +82,50 @@ void Journal::NoteDurable(const Mark& mark) {
 
 Result Journal::SwitchRegion() {
   if (device_->stale()) return Result::Error(ESTALE, "journal: after a fork");
-  std::unique_lock<std::mutex> lock(mutex_);
-  while (leading_) committed_cv_.Wait(&lock);
+  Lock lock(mutex_);
+  while (leading_ || switching_) committed_cv_.Wait(&lock);
   if (error_.ok()) Lead(&lock, /*switch_region=*/true);
   return error_;
 }
 
-void Journal::Lead(std::unique_lock<std::mutex>* lock, bool switch_region) {
+Result Journal::SwitchAhead() {
+  if (device_->stale()) return Result::Error(ESTALE, "journal: after a fork");
+  Lock lock(mutex_);
+  if (!error_.ok() || switching_ || !HalfUsed()) return error_;
+  switching_ = true;
+  State state = state_;
+  lock.unlock();
+  Snapshot snapshot;
+  Result result = WriteSnapshotBeside(state, &snapshot);
+  lock.lock();
+  while (leading_) committed_cv_.Wait(&lock);
   leading_ = true;
+  if (result.ok()) result = error_;
+  state = state_;
+  lock.unlock();
+  Batch batch;
+  if (result.ok()) result = FinishSwitch(std::move(snapshot), &batch, &state);
+  lock.lock();
+  NoteDone(std::move(result), batch, state);
+  NoteSwitched();
+  return error_;
+}
+
+void Journal::Lead(Lock* lock, bool switch_region) {
+  leading_ = true;
+  const bool switching = switch_region || MustSwitch();
+  if (switching) switching_ = true;
+  Batch batch = TakePending();
+  State state = state_;
+  lock->unlock();
+  Result result =
+      switching ? Switch(&batch, &state) : WriteBatch(&batch, &state);
+  lock->lock();
+  NoteDone(std::move(result), batch, state);
+  if (switching) NoteSwitched();
+}
+
+Journal::Batch Journal::TakePending() {
   Batch batch;
   batch.operations.swap(pending_);
   batch.first_lsn = written_lsn_ + 1;
@@ -92,14 +133,14 @@ void Journal::Lead(std::unique_lock<std::mutex>* lock, bool switch_region) {
   batch.durable_sequence = durable_.sequence;
   batch.through = write_through_ && durable_wanted_lsn_ > written_lsn_ &&
                   durable_.sequence == state_.sequence - 1;
-  State state = state_;
-  lock->unlock();
-  Result result = CarryOut(switch_region, &batch, &state);
-  lock->lock();
+  return batch;
+}
+
+void Journal::NoteDone(Result result, const Batch& batch, const State& state) {
   if (result.ok()) {
     written_lsn_ = batch.last_lsn;
     if (batch.durable) NoteDurable({batch.last_lsn, state.sequence - 1});
-  } else {
+  } else if (error_.ok()) {
     error_ = std::move(result).With("journal");
   }
   state_ = state;
@@ -107,27 +148,36 @@ void Journal::Lead(std::unique_lock<std::mutex>* lock, bool switch_region) {
   committed_cv_.NotifyAll();
 }
 
-Result Journal::CarryOut(bool switch_region, Batch* batch, State* state) {
-  if (state->header.nonce == 0) {
-    return Result::Error(EIO, "written to before it was recovered");
-  }
-  if (switch_region || MustSwitch(*batch, *state)) return Switch(batch, state);
-  return WriteBatch(batch, state);
+void Journal::NoteSwitched() {
+  switching_ = false;
+  keeping_ = false;
+  kept_ = std::string();
 }
 
-// A region is left when it is half used, for recovery reads all of it; one that
-// starts with a large snapshot is at least given a quarter for frames.
-bool Journal::MustSwitch(const Batch& batch, const State& state) const {
-  if (batch.operations.empty()) return false;
-  const uint64_t limit =
-      std::max(layout_.region_bytes / 2,
-               state.header.deltas_offset() + layout_.region_bytes / 4);
-  return state.must_switch || state.write_offset > limit ||
-         FrameBytes(batch.operations.size()) >
-             layout_.region_bytes - state.write_offset;
+// Recovery reads all of the live region, so it is left when it is half used;
+// one that starts with a large snapshot is at least given an eighth for frames
+// before, and a quarter before commits wait.
+bool Journal::HalfUsed() const {
+  return Used(layout_.region_bytes / 2, layout_.region_bytes / 8);
+}
+
+bool Journal::Used(uint64_t bytes, uint64_t frame_bytes) const {
+  return state_.write_offset >
+         std::max(bytes, state_.header.deltas_offset() + frame_bytes);
+}
+
+bool Journal::MustSwitch() const {
+  if (pending_.empty() || state_.header.nonce == 0) return false;
+  return state_.must_switch ||
+         Used(layout_.region_bytes / 4 * 3, layout_.region_bytes / 4) ||
+         FrameBytes(pending_.size()) >
+             layout_.region_bytes - state_.write_offset;
 }
 
 Result Journal::WriteBatch(Batch* batch, State* state) {
+  if (state->header.nonce == 0) {
+    return Result::Error(EIO, "written to before it was recovered");
+  }
   if (batch->operations.empty()) return Result::Ok();
   FrameHeader header;
   header.first_lsn = batch->first_lsn;
@@ -160,41 +210,80 @@ Result Journal::WriteFrame(FrameHeader header, std::string_view payload,
   state->write_offset += frame_bytes;
   state->chain = header.crc;
   ++state->sequence;
-  ++state->frames_written;
+  ++frames_written_;
   return Result::Ok();
 }
 
 Result Journal::Switch(Batch* batch, State* state) {
+  Snapshot snapshot;
+  Result result = WriteSnapshotBeside(*state, &snapshot);
+  if (!result.ok()) return result;
+  return FinishSwitch(std::move(snapshot), batch, state);
+}
+
+Result Journal::WriteSnapshotBeside(const State& state, Snapshot* snapshot) {
+  if (state.header.nonce == 0) {
+    return Result::Error(EIO, "written to before it was recovered");
+  }
   std::vector<std::string> chunks;
   if (!snapshot_) return Result::Error(EIO, "no source of snapshots");
-  const Lsn lsn = snapshot_(&chunks);
-  if (lsn < batch->last_lsn) {
+  const Lsn tail = tail_lsn();
+  snapshot->lsn = snapshot_(&chunks);
+  if (snapshot->lsn < tail) {
     return Result::Error(EIO, "snapshot lacks what was appended");
   }
-  RegionHeader old_header = state->header;
-  const uint64_t old_offset = layout_.region_offset[state->region];
-  Result result = WriteRegion(1 - state->region, std::move(chunks), lsn, state);
-  if (!result.ok()) return result;
-  batch->last_lsn = lsn;
+  snapshot->state = state;
+  snapshot->state.region = 1 - state.region;
+  // No frame that commits may still add to this region has a number as high.
+  snapshot->state.sequence += layout_.region_bytes / kBlockBytes;
+  return WriteSnapshot(chunks, snapshot->lsn, &snapshot->state);
+}
+
+Result Journal::FinishSwitch(Snapshot snapshot, Batch* batch, State* state) {
+  State& next = snapshot.state;
+  // What came meanwhile is more than there is room for: commits stand still
+  // now, so a second snapshot is behind by little.
+  if (!TakeKept(snapshot, batch)) return Switch(batch, state);
+  if (Result r = WriteBatch(batch, &next); !r.ok()) return r;
+  if (Result r = WriteRegionHeader(next); !r.ok()) return r;
   batch->durable = true;
   // Should the new header get lost one day, the old region must not pass for
   // the live one. No flush: the next one, at the latest before this block is
   // written again, covers it, and until then the higher sequence decides.
-  old_header.flags = RegionHeader::kTombstone;
-  old_header.successor_nonce = state->header.nonce;
-  result = WriteBlock(old_offset, old_header.Encode());
-  if (!result.ok()) return std::move(result).With("tombstone");
-  return Result::Ok();
+  RegionHeader old = state->header;
+  old.flags = RegionHeader::kTombstone;
+  old.successor_nonce = next.header.nonce;
+  const uint64_t old_offset = layout_.region_offset[state->region];
+  next.must_switch = false;
+  *state = next;
+  Result result = WriteBlock(old_offset, old.Encode());
+  return result.ok() ? result : std::move(result).With("tombstone");
 }
 
-Result Journal::WriteRegion(uint32_t region, std::vector<std::string> snapshot,
-                            Lsn lsn, State* state) {
-  if (snapshot.empty()) snapshot.emplace_back();
+bool Journal::TakeKept(const Snapshot& snapshot, Batch* batch) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (FrameBytes(kept_.size()) >
+      layout_.region_bytes - snapshot.state.write_offset) {
+    return false;
+  }
+  *batch = Batch();
+  batch->operations.swap(kept_);
+  batch->first_lsn = snapshot.lsn + 1;
+  batch->last_lsn = tail_lsn_;
+  batch->durable_sequence = durable_.sequence;
+  keeping_ = false;
+  pending_.clear();
+  return true;
+}
+
+Result Journal::WriteSnapshot(const std::vector<std::string>& snapshot, Lsn lsn,
+                              State* next) {
+  if (snapshot.empty()) return Result::Error(EIO, "an empty snapshot");
   RegionHeader header;
   header.uuid = layout_.uuid;
   Result result = RandomNonce(&header.nonce);
   if (!result.ok()) return result;
-  header.first_sequence = state->sequence;
+  header.first_sequence = next->sequence;
   header.snapshot_frames = static_cast<uint32_t>(snapshot.size());
   for (const std::string& chunk : snapshot) {
     if (chunk.size() > kMaxSnapshotPayload) {
@@ -209,31 +298,31 @@ Result Journal::WriteRegion(uint32_t region, std::vector<std::string> snapshot,
                                      std::to_string(header.snapshot_bytes) +
                                      " bytes does not fit");
   }
-  State next = *state;
-  next.region = region;
-  next.header = header;
-  next.write_offset = kRegionHeaderBytes;
-  next.chain = FirstChain(header.nonce);
+  next->header = header;
+  next->write_offset = kRegionHeaderBytes;
+  next->chain = FirstChain(header.nonce);
   FrameHeader frame;
   frame.last_lsn = lsn;
-  frame.durable_sequence = state->sequence - 1;
+  frame.durable_sequence = next->sequence - 1;
   for (size_t i = 0; i < snapshot.size(); ++i) {
     const bool last = i + 1 == snapshot.size();
     frame.flags =
         FrameHeader::kSnapshot | (last ? FrameHeader::kSnapshotEnd : 0);
-    result = WriteFrame(frame, snapshot[i], Durability::kNone, &next);
+    result = WriteFrame(frame, snapshot[i], Durability::kNone, next);
     if (!result.ok()) return result;
   }
-  // The header makes the snapshot count, so that comes after it.
-  result = device_->Flush();
-  if (!result.ok()) return result;
-  result = WriteBlock(layout_.region_offset[region], header.Encode());
-  if (!result.ok()) return result;
-  result = device_->Flush();
-  if (!result.ok()) return result;
-  next.must_switch = false;
-  *state = next;
   return Result::Ok();
+}
+
+Result Journal::WriteRegionHeader(const State& next) {
+  // The header makes the snapshot count, so that comes after it.
+  if (Result r = device_->Flush(); !r.ok()) return r;
+  if (Result r =
+          WriteBlock(layout_.region_offset[next.region], next.header.Encode());
+      !r.ok()) {
+    return r;
+  }
+  return device_->Flush();
 }
 
 Result Journal::WriteBlock(uint64_t offset, std::string_view block) {
@@ -263,6 +352,11 @@ void Journal::NoteFlushed(const Mark& mark) {
   NoteDurable(mark);
 }
 
+bool Journal::half_used() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return HalfUsed();
+}
+
 uint64_t Journal::next_sequence() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return state_.sequence;
@@ -271,11 +365,6 @@ uint64_t Journal::next_sequence() const {
 uint64_t Journal::region_nonce() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return state_.header.nonce;
-}
-
-uint64_t Journal::frames_written() const {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return state_.frames_written;
 }
 
 }  // namespace diofs

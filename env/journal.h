@@ -2,6 +2,7 @@
 #define DIOFS_ENV_JOURNAL_H_
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <mutex>
@@ -40,6 +41,16 @@ enum class CommitLevel : uint8_t {
 // appended before the data that it names are stable. A durable commit writes
 // the frame through, or shares a flush that begins when it is written; any
 // other flush of the device does as well (NoteFlushed).
+//
+// A region that fills up is left for the other one, which begins with a
+// snapshot. SwitchAhead writes that while commits go on, which then pause for
+// the header alone; a leader that finds the region three quarters full, or left
+// behind by a crash, does it all itself:
+//
+//   old region  | snapshot | frame | frame | frame | tombstone at last
+//   new region                  | snapshot ...     | kept | header
+//                               ^ TakeForSnapshot: from here on what is
+//                                 appended is kept for the new region as well
 class Journal {
  public:
   struct Layout {
@@ -50,7 +61,7 @@ class Journal {
 
   // Encodes all metadata into `chunks` (each at most kMaxSnapshotPayload bytes
   // of whole operations) and returns journal->TakeForSnapshot(), all of it
-  // while no Append can run.
+  // while no Append can run. 0 where the metadata must not be written.
   using SnapshotFn = std::function<Lsn(std::vector<std::string>* chunks)>;
   using ApplyFn = std::function<Result(std::string_view operations)>;
 
@@ -96,8 +107,8 @@ class Journal {
   // one frame. Returns its number. Data of plain files that it names are
   // durable already.
   Lsn Append(std::string_view operations);
-  // Called by the snapshot source: forgets what is pending, for the snapshot
-  // contains it. Returns the last number given.
+  // Called by the snapshot source. Returns the last number given, up to which
+  // the snapshot contains everything.
   Lsn TakeForSnapshot();
 
   // Returns when everything up to `lsn` has come as far as `level`. The first
@@ -114,6 +125,10 @@ class Journal {
   void NoteFlushed(const Mark& mark);
   // Writes a snapshot into the other region and goes on there.
   Result SwitchRegion();
+  // The same where the region is half used, else nothing, and commits go on
+  // meanwhile.
+  Result SwitchAhead();
+  bool half_used() const;
 
   Lsn tail_lsn() const;
   Lsn durable_lsn() const;
@@ -122,7 +137,7 @@ class Journal {
   uint64_t next_sequence() const;
   uint64_t region_nonce() const;
   // Frames written since mount, for tests.
-  uint64_t frames_written() const;
+  uint64_t frames_written() const { return frames_written_; }
 
  private:
   // Where the next frame goes and what it continues. The leader works on a copy
@@ -135,7 +150,6 @@ class Journal {
     uint32_t chain = 0;         // checksum of the frame before
     // What lies behind the last frame may be left from before a crash.
     bool must_switch = false;
-    uint64_t frames_written = 0;
   };
   // What one turn of the leader carries.
   struct Batch {
@@ -148,26 +162,46 @@ class Journal {
     // Set where all that was carried is durable.
     bool durable = false;
   };
+  // One that was written into the region that does not count yet.
+  struct Snapshot {
+    Lsn lsn = 0;  // the last that it contains
+    State state;  // behind it
+  };
   // What recovery found out about the live region before it applies a frame.
   struct Survey;
 
+  using Lock = std::unique_lock<std::mutex>;
   // Carries what is pending to the device as the one leader; `lock` holds
   // mutex_ and is released meanwhile. Keeps the error, if any.
-  void Lead(std::unique_lock<std::mutex>* lock, bool switch_region);
+  void Lead(Lock* lock, bool switch_region);
+  Batch TakePending();
+  // The leader's turn, or a switch, is over; mutex_ is held.
+  void NoteDone(Result result, const Batch& batch, const State& state);
+  void NoteSwitched();
   // Makes durable what is written; `lock` as Lead has it.
-  void FlushWritten(std::unique_lock<std::mutex>* lock);
+  void FlushWritten(Lock* lock);
   void NoteDurable(const Mark& mark);
-  Result CarryOut(bool switch_region, Batch* batch, State* state);
   Result WriteBatch(Batch* batch, State* state);
   Result WriteFrame(FrameHeader header, std::string_view payload,
                     Durability durability, State* state);
-  // Takes a snapshot and moves to the other region; *batch becomes what the
-  // snapshot contains.
+  // A switch: a snapshot, which may be written ahead, and then what only the
+  // leader may do. *batch becomes what has come since the snapshot.
   Result Switch(Batch* batch, State* state);
-  Result WriteRegion(uint32_t region, std::vector<std::string> snapshot,
-                     Lsn lsn, State* state);
+  Result WriteSnapshotBeside(const State& state, Snapshot* snapshot);
+  Result FinishSwitch(Snapshot snapshot, Batch* batch, State* state);
+  // False where it does not fit behind the snapshot.
+  bool TakeKept(const Snapshot& snapshot, Batch* batch);
+  // Into the region next->region, from next->sequence on. It does not count
+  // yet.
+  Result WriteSnapshot(const std::vector<std::string>& snapshot, Lsn lsn,
+                       State* next);
+  // Makes it count. Durable on return, with all that was written before.
+  Result WriteRegionHeader(const State& next);
   Result WriteBlock(uint64_t offset, std::string_view block);
-  bool MustSwitch(const Batch& batch, const State& state) const;
+  // mutex_ is held.
+  bool MustSwitch() const;
+  bool HalfUsed() const;
+  bool Used(uint64_t bytes, uint64_t frame_bytes) const;
 
   // Parts of Recover.
   Result ChooseRegion(uint32_t* region, RegionHeader* header);
@@ -180,6 +214,7 @@ class Journal {
   const Layout layout_;
   SnapshotFn snapshot_;
   bool write_through_ = false;
+  std::atomic<uint64_t> frames_written_{0};
 
   mutable std::mutex mutex_;  // rank: below the namespace lock
   ForkSafeCondition committed_cv_;
@@ -191,6 +226,11 @@ class Journal {
   Mark durable_;
   Lsn durable_wanted_lsn_ = 0;
   bool leading_ = false;
+  // Somebody writes a snapshot into the other region, and once it has been
+  // taken, what is appended is kept.
+  bool switching_ = false;
+  bool keeping_ = false;
+  std::string kept_;
   Result error_;
   State state_;
 };

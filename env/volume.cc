@@ -198,6 +198,7 @@ Result Volume::StartWriting() {
     commit_timer_ = std::make_unique<CommitTimer>(
         std::chrono::milliseconds(options_.commit_interval_ms), [this] {
           // An error is kept for whoever comes next.
+          (void)Stop(journal_->SwitchAhead());
           (void)CommitDurable(journal_->tail_lsn());
         });
   }
@@ -412,6 +413,7 @@ Result Volume::CommitDurable(Lsn lsn) {
     return Stop(std::move(r));
   }
   if (frees_pending_) ReleaseFrees();
+  if (journal_->half_used()) CommitSoon();
   return Result::Ok();
 }
 

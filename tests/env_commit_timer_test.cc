@@ -94,6 +94,24 @@ TEST(CommitTimerTest, FreedBlocksBecomeReusable) {
       Eventually([&] { return volume->journal()->durable_lsn() >= lsn; }));
 }
 
+// No commit does that before three quarters are used.
+TEST(CommitTimerTest, AHalfUsedRegionOfTheJournalIsLeft) {
+  MountOptions options;
+  options.commit_interval_ms = 1;
+  std::shared_ptr<Volume> volume;
+  ASSERT_TRUE(Volume::Mount(FormattedSim(16 << 20), options, &volume).ok());
+  Journal* const journal = volume->journal();
+  const uint64_t nonce = journal->region_nonce();
+  for (int i = 0; !journal->half_used() && journal->region_nonce() == nonce;
+       ++i) {
+    ASSERT_TRUE(volume->Mkdir("/d").ok());
+    ASSERT_TRUE(volume->Rmdir("/d").ok());
+    ASSERT_LT(i, 1000);
+  }
+  EXPECT_TRUE(Eventually([&] { return journal->region_nonce() != nonce; }));
+  EXPECT_FALSE(journal->half_used());
+}
+
 TEST(CommitTimerTest, AnErrorIsForWhoeverComesNext) {
   std::unique_ptr<SimDevice> device = FormattedSim(16 << 20);
   SimDevice* const sim = device.get();

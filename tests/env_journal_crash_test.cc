@@ -23,6 +23,7 @@ struct Promise {
   uint64_t written = 0;
   uint64_t durable = 0;
   bool all_done = false;
+  int ahead = 0;  // switches beside commits
 };
 
 // The same mix of commits and switches every time, until the device fails.
@@ -30,6 +31,13 @@ Promise Work(JournalRig* rig, uint64_t seed) {
   std::mt19937_64 rng(seed);
   Promise promise;
   rig->snapshot_padding_bytes = 9000;
+  const auto commit_two = [rig, &promise] {
+    if (!rig->AddAndCommit(kWritten).ok()) return;
+    promise.written = rig->value();
+    rig->Add(5000);
+    if (!rig->AddAndCommit(kDurable).ok()) return;
+    promise.written = promise.durable = rig->value();
+  };
   for (int i = 0; i < 30; ++i) {
     const size_t padding_bytes = rng() % 8 == 0 ? 90000 : rng() % 6000;
     if (rng() % 4 == 0) rig->Add(padding_bytes);
@@ -37,9 +45,21 @@ Promise Work(JournalRig* rig, uint64_t seed) {
     if (!rig->AddAndCommit(level, padding_bytes).ok()) return promise;
     promise.written = rig->value();
     promise.durable = std::max(promise.durable, rig->journal().durable_lsn());
-    if (rng() % 9 == 0) {
+    if (i % 12 != 11 && rng() % 9 == 0) {
       if (!rig->journal().SwitchRegion().ok()) return promise;
       promise.durable = rig->value();
+    } else if (i % 12 == 11) {
+      // Commits go on beside it.
+      while (!rig->journal().half_used()) {
+        if (!rig->AddAndCommit(kWritten, 90000).ok()) return promise;
+        promise.written = rig->value();
+      }
+      rig->before_snapshot = rig->after_snapshot = commit_two;
+      const bool switched = rig->journal().SwitchAhead().ok();
+      rig->before_snapshot = rig->after_snapshot = nullptr;
+      if (!switched) return promise;
+      promise.written = promise.durable = rig->value();
+      ++promise.ahead;
     }
   }
   promise.all_done = true;
@@ -77,6 +97,9 @@ bool CrashAt(SimOp op, uint64_t step, uint64_t seed, std::mt19937_64* rng) {
   for (int i = 0; i < 2; ++i) {
     CheckSurvivor(rig.device().CrashImage(rng), true, promise.durable,
                   appended);
+  }
+  if (promise.all_done) {
+    EXPECT_EQ(promise.ahead, 2);
   }
   return promise.all_done;
 }
@@ -133,7 +156,7 @@ TEST(JournalCrash, FormattingAgainForgetsTheOldVolume) {
   ASSERT_TRUE(Work(&rig, 1).all_done);
   std::mt19937_64 rng(TestSeed());
   Journal journal(&rig.device(), JournalRig::MakeLayout());
-  ASSERT_TRUE(journal.Format({}).ok());
+  ASSERT_TRUE(journal.Format({""}).ok());
   for (int i = 0; i < 8; ++i) {
     JournalRig after(rig.device().CrashImage(&rng));
     ASSERT_TRUE(after.MountAfterPowerCut().ok());

