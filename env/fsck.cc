@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "env/checksum_table.h"
 #include "env/journal.h"
 #include "env/log_scan.h"
 #include "env/metadata_op.h"
@@ -219,6 +220,12 @@ void Checker::CheckFile(const Inode& inode, uint64_t names) {
       (inode.visible_bytes - 1) / kBlockBytes >= blocks) {
     Problem(owner + ": " + std::to_string(inode.visible_bytes) +
             " bytes long with " + std::to_string(blocks) + " blocks allocated");
+    return;
+  }
+  const uint64_t more = blocks - BlocksFor(inode.visible_bytes);
+  if (more != 0 && more != ChecksumTable::BlocksFor(inode.visible_bytes)) {
+    Problem(owner + ": " + std::to_string(more) +
+            " blocks more than content and checksums need");
   }
 }
 

@@ -47,11 +47,16 @@ struct Inode {
   uint64_t parent = 0;  // of a directory; the root is its own
   std::map<std::string, uint64_t> entries;  // of a directory
   uint64_t journaled_bytes = 0;
-  uint64_t journaled_blocks = 0;  // leading blocks of map() the journal names
-  uint64_t unlink_lsn = 0;        // when link_count fell to 0
+  // Leading blocks of map() the journal names. Of a plain file, those that the
+  // size does not need hold its ChecksumTable.
+  uint64_t journaled_blocks = 0;
+  uint64_t unlink_lsn = 0;  // when link_count fell to 0
   uint32_t open_count = 0;
   // Cut off by Truncate: free once the last handle is closed.
   std::vector<Extent> truncated;
+  // Of the last operation that took blocks away from the end, as it does to
+  // checksums. The writer's.
+  uint64_t trimmed_lsn = 0;
 
   // A FileWriter is being made, is at work or writes its last bytes: guarded by
   // the volume's WriterGate.

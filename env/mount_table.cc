@@ -67,6 +67,7 @@ Result CheckSameOptions(const VolumeOptions& mounted,
   if (mounted.read_only != wanted.read_only) differs = "ro";
   if (mounted.flush_mode != wanted.flush_mode) differs = "flush";
   if (mounted.sync_mode != wanted.sync_mode) differs = "sync";
+  if (mounted.checksums != wanted.checksums) differs = "checksums";
   if (mounted.backend != wanted.backend) differs = "backend";
   if (mounted.discard != wanted.discard) differs = "discard";
   if (mounted.discard_bytes_per_second != wanted.discard_bytes_per_second) {
@@ -156,6 +157,7 @@ Result MountNew(const VolumeOptions& options, const MountTable::LogFn& log,
   mount.read_only = options.read_only;
   mount.flush_mode = options.flush_mode;
   mount.sync_mode = options.sync_mode;
+  mount.checksums = options.checksums;
   mount.discard = options.discard == DiscardMode::kAsync ||
                   (options.discard == DiscardMode::kAuto &&
                    device->geometry().is_block_device);

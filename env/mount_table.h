@@ -29,6 +29,7 @@ struct VolumeOptions {
   bool read_only = false;
   FlushMode flush_mode = FlushMode::kDevice;
   SyncMode sync_mode = SyncMode::kAuto;
+  bool checksums = false;
   Backend backend = Backend::kAuto;
   DiscardMode discard = DiscardMode::kAuto;
   uint64_t discard_bytes_per_second = MountOptions().discard_bytes_per_second;

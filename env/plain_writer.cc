@@ -44,6 +44,9 @@ Result PlainWriter::Start() {
   const std::lock_guard<std::mutex> lock(mutex_);
   // What the writer before could not publish may not be durable.
   unflushed_ = inode_->written_bytes != inode_->journaled_bytes;
+  if (volume_->checksums() && inode_->written_bytes == 0) {
+    checksums_ = std::make_unique<ChecksumTable>();
+  }
   return LoadTail(inode_->written_bytes);
 }
 
@@ -101,8 +104,15 @@ Result PlainWriter::AppendLocked(const char* data, size_t bytes) {
   if (!CheckedAdd(size, bytes, &end)) {
     return Result::Error(EFBIG, "file size overflows");
   }
+  if (HasChecksums()) {
+    // Should the drop get lost, they vouch for a beginning that is as it was.
+    Lsn lsn = 0;
+    if (Result r = DropChecksums(&lsn); !r.ok()) return r;
+    checksums_at_sync_ = false;
+  }
   if (Result r = EnsureAllocated(end); !r.ok()) return r;
   changed_ = true;
+  if (checksums_ != nullptr) checksums_->Add(data, bytes);
   while (size < end) {
     // A part may have been taken already: what follows cannot be all or
     // nothing.
@@ -206,18 +216,55 @@ Result PlainWriter::StartWriteback() {
 
 // What the journal names has to be durable: else a power cut could leave the
 // name and, below it, what the blocks held before.
-Result PlainWriter::PublishLocked(Lsn* lsn) {
+Result PlainWriter::PublishLocked(bool with_checksums, Lsn* lsn) {
   *lsn = 0;
   if (Result r = WriteOutLocked(); !r.ok()) return r;
+  uint64_t checksum_blocks = 0;
+  if (with_checksums) {
+    if (Result r = WriteChecksums(&checksum_blocks); !r.ok()) return r;
+  }
   if (unflushed_) {
     // A sync that failed must not be followed by one that succeeds.
     if (Result r = volume_->FlushDevice(); !r.ok()) return Fail(std::move(r));
     unflushed_ = false;
   }
-  Result result = volume_->Publish(file_->inode(), size(), lsn);
+  Result result =
+      volume_->Publish(file_->inode(), size(), checksum_blocks, lsn);
   // Room in the journal may come back.
   if (result.ok() || result.error() == ENOSPC) return result;
   return Fail(std::move(result));
+}
+
+bool PlainWriter::HasChecksums() const {
+  return inode_->journaled_blocks > BlocksFor(inode_->journaled_bytes);
+}
+
+// The file is whole without them: where there is no room, there are none.
+Result PlainWriter::WriteChecksums(uint64_t* blocks) {
+  if (checksums_ == nullptr || size() == 0 || HasChecksums()) {
+    return Result::Ok();
+  }
+  const uint64_t offset = BlocksFor(size()) * kBlockBytes;
+  const uint64_t wanted = ChecksumTable::BlocksFor(size());
+  const uint64_t bytes = wanted * kBlockBytes;
+  AlignedBuffer table = BufferPool::Get(bytes);
+  if (!table || !volume_->Extend(file_->inode(), offset + bytes, 0).ok()) {
+    return Result::Ok();
+  }
+  checksums_->Encode(inode_->ino, table.data());
+  const ExtentMapper mapper(file_->inode()->map(), BlocksFor(offset + bytes));
+  ReadBatch::File file = BytesOf(mapper, offset + bytes);
+  file.ioprio = ioprio_;
+  unflushed_ = true;
+  Result result = WriteNow(file, offset, table.data(), bytes);
+  if (!result.ok()) return Fail(std::move(result).With("checksums"));
+  *blocks = wanted;
+  return Result::Ok();
+}
+
+Result PlainWriter::DropChecksums(Lsn* lsn) {
+  Result result = volume_->Shrink(file_->inode(), size(), lsn);
+  return result.ok() ? result : Fail(std::move(result));
 }
 
 Result PlainWriter::Flush() {
@@ -230,7 +277,9 @@ Result PlainWriter::Flush() {
         PromisesNothingBeforeSync(inode_->kind)) {
       return Result::Ok();
     }
-    if (Result r = PublishLocked(&lsn); !r.ok()) return r;
+    if (Result r = PublishLocked(/*with_checksums=*/false, &lsn); !r.ok()) {
+      return r;
+    }
   }
   return volume_->Settle(lsn);
 }
@@ -240,7 +289,7 @@ Result PlainWriter::Sync() {
   Lsn lsn = 0;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (Result r = PublishLocked(&lsn); !r.ok()) return r;
+    if (Result r = PublishLocked(checksums_at_sync_, &lsn); !r.ok()) return r;
   }
   // With all that the file's name depends on.
   Result result = volume_->SyncNames();
@@ -255,7 +304,9 @@ Result PlainWriter::Close() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (!changed_) return error_;
-    if (Result r = PublishLocked(&lsn); !r.ok()) return r;
+    if (Result r = PublishLocked(/*with_checksums=*/true, &lsn); !r.ok()) {
+      return r;
+    }
     volume_->TrimExcess(file_->inode());
     changed_ = false;
   }
@@ -268,11 +319,14 @@ Result PlainWriter::Truncate(uint64_t bytes) {
   if (bytes > size()) return FillZerosLocked(bytes);
   Lsn lsn = 0;
   changed_ = true;
-  if (Result r = PublishLocked(&lsn); !r.ok()) return r;
+  if (Result r = PublishLocked(/*with_checksums=*/false, &lsn); !r.ok()) {
+    return r;
+  }
   if (bytes == size()) return volume_->Settle(lsn);
   if (Result r = volume_->Shrink(file_->inode(), bytes, &lsn); !r.ok()) {
     return Fail(std::move(r));
   }
+  checksums_.reset();
   if (Result r = LoadTail(bytes); !r.ok()) return Fail(std::move(r));
   // Durable before the next append rewrites the last block in place: a power
   // cut must not bring back the old size with new bytes below it.
@@ -317,6 +371,15 @@ Result PlainWriter::WriteAt(uint64_t offset, const char* data, size_t bytes) {
 Result PlainWriter::OverwriteLocked(uint64_t offset, const char* data,
                                     size_t bytes) {
   if (Result r = WriteOutLocked(); !r.ok()) return r;
+  checksums_.reset();
+  if (HasChecksums()) {
+    Lsn lsn = 0;
+    if (Result r = DropChecksums(&lsn); !r.ok()) return r;
+  }
+  // Whoever took them away: what they vouch for is about to change.
+  if (Result r = volume_->CommitDurable(inode_->trimmed_lsn); !r.ok()) {
+    return Fail(std::move(r));
+  }
   const uint64_t end = offset + bytes;
   for (uint64_t at = offset; at < end;) {
     const uint64_t stop =

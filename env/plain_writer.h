@@ -9,6 +9,7 @@
 
 #include "dio/buffer_pool.h"
 #include "dio/dio.h"
+#include "env/checksum_table.h"
 #include "env/file_writer.h"
 #include "env/journal.h"
 
@@ -20,6 +21,10 @@ namespace diofs {
 //
 //   file   |=========|=========|=====|.....
 //          written    in flight  buffer, its first block perhaps written before
+//
+// With the volume's option `checksums` a file that was appended to from its
+// first byte on, and not overwritten, gets a ChecksumTable: at its first sync,
+// which costs no flush more, and if it went on after that, when it is closed.
 class PlainWriter final : public FileWriter {
  public:
   // At most this much is in flight behind the buffer.
@@ -58,7 +63,11 @@ class PlainWriter final : public FileWriter {
   Result FillZerosLocked(uint64_t end);
   Result OverwriteLocked(uint64_t offset, const char* data, size_t bytes);
   Result OverwriteBlocks(uint64_t offset, const char* data, size_t bytes);
-  Result PublishLocked(Lsn* lsn);
+  Result PublishLocked(bool with_checksums, Lsn* lsn);
+  Result WriteChecksums(uint64_t* blocks);
+  bool HasChecksums() const;
+  // Before anything changes that they vouch for.
+  Result DropChecksums(Lsn* lsn);
   Result Fail(Result error);
 
   std::mutex mutex_;  // rank 1: held across this file's own writes only
@@ -69,6 +78,9 @@ class PlainWriter final : public FileWriter {
   uint64_t in_flight_bytes_ = 0;
   bool changed_ = false;    // since Open or Close
   bool unflushed_ = false;  // something was written since the last flush
+  // Of all bytes so far; null where they are not wanted or not known.
+  std::unique_ptr<ChecksumTable> checksums_;
+  bool checksums_at_sync_ = true;
   Result error_;
 };
 

@@ -51,6 +51,8 @@ struct MountOptions {
   // goes on: a journal that ends too early counts as torn, unless a frame shows
   // that the missing one was durable.
   bool lost_cache = false;
+  // Plain files get a table of checksums, for Scrub.
+  bool checksums = false;
   // What nobody has synced is made durable so long after it came; 0: not at
   // all.
   uint32_t commit_interval_ms = 1000;
@@ -157,6 +159,7 @@ class Volume : public std::enable_shared_from_this<Volume> {
   BlockDevice* device() { return device_.get(); }
   Journal* journal() { return journal_.get(); }
   FlushMode flush_mode() const { return options_.flush_mode; }
+  bool checksums() const { return options_.checksums; }
   bool read_only() const { return options_.read_only; }
   // Runs once, after the unmount, with this volume; for the edge's statistics.
   void SetUnmountHook(std::function<void(Volume*)> hook) {
@@ -184,10 +187,12 @@ class Volume : public std::enable_shared_from_this<Volume> {
                 uint64_t want_bytes);
   // Makes durable what has been written to the device.
   Result FlushDevice();
-  // Journals the file's size and the extents below it, whose data are durable.
-  // *lsn is 0 where there was nothing to say.
-  Result Publish(const InodePtr& inode, uint64_t size_bytes, Lsn* lsn);
-  // Journals a smaller size and lets the blocks behind it go.
+  // Journals the file's size and the extents below it, whose data are durable,
+  // as are the `checksum_blocks` behind. *lsn is 0 where there was nothing to
+  // say.
+  Result Publish(const InodePtr& inode, uint64_t size_bytes,
+                 uint64_t checksum_blocks, Lsn* lsn);
+  // Journals a size that is no larger and lets all blocks behind it go.
   Result Shrink(const InodePtr& inode, uint64_t size_bytes, Lsn* lsn);
   // Gives back blocks behind the journaled ones: nobody can have read them.
   void TrimExcess(const InodePtr& inode);

@@ -56,16 +56,20 @@ Result Volume::Extend(const InodePtr& inode, uint64_t need_bytes,
   });
 }
 
-Result Volume::Publish(const InodePtr& inode, uint64_t size_bytes, Lsn* lsn) {
+Result Volume::Publish(const InodePtr& inode, uint64_t size_bytes,
+                       uint64_t checksum_blocks, Lsn* lsn) {
   *lsn = 0;
   if (Result r = CheckOwner(); !r.ok()) return r;
   std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
   if (Result r = CheckWritableLocked(); !r.ok()) return r;
   // A file without a name ends with its last handle: nothing to remember.
   if (inode->link_count == 0) return Result::Ok();
-  if (size_bytes == inode->journaled_bytes) return Result::Ok();
   const std::shared_ptr<const ExtentMap> map = inode->map();
-  const uint64_t blocks = BlocksFor(size_bytes);
+  const uint64_t blocks = BlocksFor(size_bytes) + checksum_blocks;
+  if (size_bytes == inode->journaled_bytes &&
+      blocks <= inode->journaled_blocks) {
+    return Result::Ok();
+  }
   // Only Shrink makes a file smaller; and what is published has been allocated.
   if (size_bytes < inode->journaled_bytes || blocks > map->blocks()) {
     return Result::Error(EIO, "internal error: size and extents disagree");
@@ -110,16 +114,18 @@ Result Volume::Shrink(const InodePtr& inode, uint64_t size_bytes, Lsn* lsn) {
   if (Result r = CheckWritableLocked(); !r.ok()) return r;
   const uint64_t blocks = BlocksFor(size_bytes);
   const std::shared_ptr<const ExtentMap> map = inode->map();
-  if (inode->link_count != 0 && size_bytes < inode->journaled_bytes) {
+  if (inode->link_count != 0) {
     std::string operations;
     MetadataOp op;
-    op.type = OpType::kSize;
     op.ino = inode->ino;
-    op.size = size_bytes;
-    op.mtime_us = NowMicros();
-    op.EncodeTo(&operations);
-    inode->mtime_us = op.mtime_us;
-    inode->journaled_bytes = size_bytes;
+    if (size_bytes < inode->journaled_bytes) {
+      op.type = OpType::kSize;
+      op.size = size_bytes;
+      op.mtime_us = NowMicros();
+      op.EncodeTo(&operations);
+      inode->mtime_us = op.mtime_us;
+      inode->journaled_bytes = size_bytes;
+    }
     if (blocks < inode->journaled_blocks) {
       op.type = OpType::kTrim;
       op.size = blocks;
@@ -129,7 +135,10 @@ Result Volume::Shrink(const InodePtr& inode, uint64_t size_bytes, Lsn* lsn) {
           static_cast<int64_t>(map->CountExtents(inode->journaled_blocks)));
       inode->journaled_blocks = blocks;
     }
-    *lsn = journal_->Append(operations);
+    if (!operations.empty()) {
+      *lsn = journal_->Append(operations);
+      inode->trimmed_lsn = *lsn;
+    }
   }
   // A reader may still be under way in what is cut off: it stays allocated
   // until the last handle is closed.

@@ -25,7 +25,7 @@ bool ParseNumber(std::string_view text, uint64_t* number) {
 }
 
 constexpr Words<bool> kPrealloc = {{"full", true}, {"none", false}};
-constexpr Words<bool> kReadOnly = {{"0", false}, {"1", true}};
+constexpr Words<bool> kSwitch = {{"0", false}, {"1", true}};
 constexpr Words<FlushMode> kFlushModes = {{"device", FlushMode::kDevice},
                                           {"memory", FlushMode::kMemory}};
 constexpr Words<SyncMode> kSyncModes = {{"auto", SyncMode::kAuto},
@@ -48,7 +48,7 @@ bool ParsePrealloc(std::string_view value, VolumeOptions* options) {
 }
 
 bool ParseReadOnly(std::string_view value, VolumeOptions* options) {
-  return FindWord(kReadOnly, value, &options->read_only);
+  return FindWord(kSwitch, value, &options->read_only);
 }
 
 bool ParseFlush(std::string_view value, VolumeOptions* options) {
@@ -57,6 +57,10 @@ bool ParseFlush(std::string_view value, VolumeOptions* options) {
 
 bool ParseSync(std::string_view value, VolumeOptions* options) {
   return FindWord(kSyncModes, value, &options->sync_mode);
+}
+
+bool ParseChecksums(std::string_view value, VolumeOptions* options) {
+  return FindWord(kSwitch, value, &options->checksums);
 }
 
 bool ParseBackend(std::string_view value, VolumeOptions* options) {
@@ -95,14 +99,16 @@ const std::vector<VolumeOption>& AllVolumeOptions() {
        [](const VolumeOptions& o) { return std::to_string(o.create_bytes); }},
       {"prealloc", ListWords(kPrealloc), ParsePrealloc,
        [](const VolumeOptions& o) { return WordFor(kPrealloc, o.prealloc); }},
-      {"ro", ListWords(kReadOnly), ParseReadOnly,
-       [](const VolumeOptions& o) { return WordFor(kReadOnly, o.read_only); }},
+      {"ro", ListWords(kSwitch), ParseReadOnly,
+       [](const VolumeOptions& o) { return WordFor(kSwitch, o.read_only); }},
       {"flush", ListWords(kFlushModes), ParseFlush,
        [](const VolumeOptions& o) {
          return WordFor(kFlushModes, o.flush_mode);
        }},
       {"sync", ListWords(kSyncModes), ParseSync,
        [](const VolumeOptions& o) { return WordFor(kSyncModes, o.sync_mode); }},
+      {"checksums", ListWords(kSwitch), ParseChecksums,
+       [](const VolumeOptions& o) { return WordFor(kSwitch, o.checksums); }},
       {"backend", ListWords(kBackendWords), ParseBackend,
        [](const VolumeOptions& o) {
          return WordFor(kBackendWords, o.backend);

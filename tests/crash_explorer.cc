@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "env/fsck.h"
+#include "env/scrub.h"
 #include "env/volume.h"
 #include "tests/sim_device.h"
 #include "tests/volume_rig.h"
@@ -67,6 +68,24 @@ CowImage FreshVolume(const Geometry& geometry) {
   return CowImage(std::make_shared<const std::string>(fresh->Image()));
 }
 
+namespace {
+
+// Of the files that have checksums; none reads what has none.
+std::string ChecksumProblem(Volume* volume) {
+  bool any = false;
+  volume->ForEachInode([&any](const InodePtr& inode) {
+    any = any || (inode->log == nullptr &&
+                  inode->journaled_blocks > BlocksFor(inode->journaled_bytes));
+  });
+  if (!any) return "";
+  ScrubReport report;
+  const Result result = Scrub(volume, nullptr, &report);
+  if (!result.ok()) return "scrub: " + result.ToString();
+  return report.problems.empty() ? "" : "scrub: " + report.problems[0];
+}
+
+}  // namespace
+
 CrashExplorer::Found CrashExplorer::Examine(const CowImage& image) const {
   Found found;
   FsckReport report;
@@ -91,7 +110,8 @@ CrashExplorer::Found CrashExplorer::Examine(const CowImage& image) const {
     return found;
   }
   found.tree = std::make_shared<Tree>(tree);
-  found.error = SpaceProblem(volume.get());
+  found.error = ChecksumProblem(volume.get());
+  if (found.error.empty()) found.error = SpaceProblem(volume.get());
   if (!found.error.empty()) return found;
   result = Change(volume.get(), &tree);
   if (!result.ok()) {

@@ -30,10 +30,11 @@ namespace {
 constexpr uint64_t kVolumeBytes = 16 << 20;
 constexpr uint64_t kRunSeed = 1;
 // All their subsets are looked at where no more are volatile.
+bool Instrumented() { return ScaledRounds(4) < 4; }
 uint64_t ExhaustiveBlocks() { return ScaledRounds(4) >= 40 ? 12 : 6; }
 // Steps of the longest sequences: in long runs, in release, under sanitizers.
 size_t LongestSequence() {
-  return ScaledRounds(4) >= 40 ? 4 : ScaledRounds(4) >= 4 ? 3 : 2;
+  return ScaledRounds(4) >= 40 ? 4 : Instrumented() ? 2 : 3;
 }
 
 // A volume to begin with, unmounted, and what it holds.
@@ -254,6 +255,8 @@ struct Walk {
   FlushMode flush_mode;
   uint32_t logical_block_bytes;
   bool fua;
+  // The threads that discard let such a walk differ from run to run.
+  bool discards_and_checksums;
   std::vector<CrashOp> ops;  // drawn with equal chances
   size_t steps;
   uint64_t walks;
@@ -281,11 +284,13 @@ TEST_P(CrashWalks, FromMountToUnmount) {
       MakeStart(geometry, walk.names, walk.before, walk.filler_bytes);
   MountOptions options;
   options.flush_mode = walk.flush_mode;
+  options.discard = options.checksums = walk.discards_and_checksums;
   CrashExplorer explorer(geometry);
   const uint64_t seed = TestSeed();
   const double began = Now();
   const std::string problem =
-      ForEachJob(ScaledRounds(walk.walks), [&](size_t i) {
+      // Sanitizers look for other mistakes, which a few walks show.
+      ForEachJob(Instrumented() ? 10 : ScaledRounds(walk.walks), [&](size_t i) {
         const std::vector<CrashStep> steps = DrawSteps(walk, seed + i);
         Recorded recorded;
         std::string wrong = Record(start, geometry, walk.names, steps, options,
@@ -330,6 +335,7 @@ INSTANTIATE_TEST_SUITE_P(
              FlushMode::kDevice,
              512,
              false,
+             false,
              kManyOps,
              30,
              250},
@@ -340,6 +346,7 @@ INSTANTIATE_TEST_SUITE_P(
              FlushMode::kDevice,
              512,
              true,
+             false,
              kManyOps,
              30,
              250},
@@ -349,6 +356,7 @@ INSTANTIATE_TEST_SUITE_P(
              0,
              FlushMode::kDevice,
              4096,
+             false,
              false,
              With(kManyOps,
                   {CrashOp::kSwitch, CrashOp::kSwitch, CrashOp::kSwitch}),
@@ -361,6 +369,7 @@ INSTANTIATE_TEST_SUITE_P(
              FlushMode::kMemory,
              512,
              true,
+             false,
              With(kManyOps, {CrashOp::kMany, CrashOp::kSwitch}),
              30,
              250},
@@ -371,10 +380,22 @@ INSTANTIATE_TEST_SUITE_P(
              FlushMode::kDevice,
              512,
              false,
+             false,
              With(kManyOps, {CrashOp::kAppendLarge, CrashOp::kAppendLarge,
                              CrashOp::kAppendLarge}),
              30,
-             250}),
+             250},
+        Walk{"discards, and checksums of an SST",
+             {"/d/000001.sst", "/CURRENT"},
+             {{CrashOp::kMkdir, 0}, kCreate0, {CrashOp::kAppendLarge, 0}},
+             0,
+             FlushMode::kDevice,
+             512,
+             false,
+             true,
+             With(kManyOps, {CrashOp::kAppendLarge, CrashOp::kClose}),
+             30,
+             200}),
     [](const testing::TestParamInfo<Walk>& param) {
       return "Walk" + std::to_string(param.index);
     });

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "env/checksum_table.h"
 #include "env/format.h"
 #include "env/journal_frame.h"
 #include "env/log_frame.h"
@@ -119,6 +120,14 @@ std::string ExampleLogFrame() {
   return frame;
 }
 
+std::string ExampleChecksumTable() {
+  ChecksumTable table;
+  table.Add("hello", 5);
+  std::string blocks(kBlockBytes, '?');
+  table.Encode(3, blocks.data());
+  return blocks;
+}
+
 std::vector<std::string> ExampleOperations() {
   std::vector<MetadataOp> ops(5);
   ops[0].type = OpType::kCreate;
@@ -155,6 +164,7 @@ TEST(Format, WorkedExamplesAreWhatTheEncodersWrite) {
   std::vector<std::string> encoded = {ExampleSuperblock(),
                                       ExampleRegionHeader(), ExampleFrame()};
   for (const std::string& op : ExampleOperations()) encoded.push_back(op);
+  encoded.push_back(ExampleChecksumTable());
   encoded.push_back(ExampleLogFrame());
   ASSERT_EQ(examples.size(), encoded.size());
   for (size_t i = 0; i < examples.size(); ++i) {

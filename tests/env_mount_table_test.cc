@@ -83,6 +83,10 @@ TEST_F(MountTableTest, AnotherValueOfAnOptionIsRefusedByName) {
   other = Options();
   other.sync_mode = SyncMode::kNone;
   EXPECT_NE(Open(other, &second).ToString().find("'sync'"), std::string::npos);
+  other = Options();
+  other.checksums = true;
+  EXPECT_NE(Open(other, &second).ToString().find("'checksums'"),
+            std::string::npos);
 }
 
 TEST_F(MountTableTest, ErrorsNameThePathAndWhatToDo) {

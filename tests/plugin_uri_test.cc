@@ -86,7 +86,8 @@ TEST(DioUri, EveryOption) {
   VolumeOptions options;
   const Result parsed = ParseDioUri(
       "dio:///a/b?create=4G&prealloc=none&ro=1&flush=memory&backend=sync&"
-      "sync=flush&discard=async&discard_rate=64M&lock_wait=5&stats_file=/tmp/s",
+      "sync=flush&checksums=1&discard=async&discard_rate=64M&lock_wait=5&"
+      "stats_file=/tmp/s",
       &options);
   ASSERT_TRUE(parsed.ok()) << parsed.ToString();
   EXPECT_EQ(options.path, "/a/b");
@@ -95,6 +96,7 @@ TEST(DioUri, EveryOption) {
   EXPECT_TRUE(options.read_only);
   EXPECT_EQ(options.flush_mode, FlushMode::kMemory);
   EXPECT_EQ(options.sync_mode, SyncMode::kFlush);
+  EXPECT_TRUE(options.checksums);
   EXPECT_EQ(options.backend, Backend::kSync);
   EXPECT_EQ(options.discard, DiscardMode::kAsync);
   EXPECT_EQ(options.discard_bytes_per_second, uint64_t{64} << 20);
@@ -179,7 +181,8 @@ TEST(DioUri, BadOptionsAreNamedAndTheValidOnesListed) {
 TEST(VolumeOptions, PrintedValuesAreParsedAgain) {
   VolumeOptions options;
   ASSERT_TRUE(ParseDioUri("dio:///a?create=1G&prealloc=none&ro=1&flush=memory&"
-                          "backend=threads&discard=none&discard_rate=0&"
+                          "checksums=1&backend=threads&discard=none&"
+                          "discard_rate=0&"
                           "lock_wait=7&stats_file=/s",
                           &options)
                   .ok());

@@ -43,11 +43,11 @@ class ShowTest : public testing::Test {
         WriteFile(volume.get(), "/db/odd\nname", std::string(), true).ok());
   }
 
-  std::shared_ptr<Volume> Mount() {
+  std::shared_ptr<Volume> Mount(const MountOptions& options = MountOptions()) {
     std::unique_ptr<BlockDevice> device;
     std::shared_ptr<Volume> volume;
     EXPECT_TRUE(OpenBlockDevice(image_, OpenDeviceOptions(), &device).ok());
-    EXPECT_TRUE(Volume::Mount(std::move(device), MountOptions(), &volume).ok());
+    EXPECT_TRUE(Volume::Mount(std::move(device), options, &volume).ok());
     return volume;
   }
 
@@ -231,6 +231,45 @@ TEST_F(ShowTest, FsckThatCannotBeMade) {
   ExpectFailure(RunDiofs({"fsck", "--bogus", image_}), 16,
                 "unknown flag --bogus");
   ExpectFailure(RunDiofs({"fsck"}), 16, "DEVICE");
+}
+
+TEST_F(ShowTest, ScrubOfASoundVolume) {
+  const ToolRun run = RunDiofs({"scrub", image_});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(run.out,
+            "note: 2 files without checksums (9.8 KiB) were read and compared "
+            "with nothing; checksums=1 makes some for new files\n" +
+                image_ + ": clean, 3 files, 9.8 KiB read\n");
+}
+
+TEST_F(ShowTest, ScrubFindsTheByteThatChanged) {
+  MountOptions options;
+  options.checksums = true;
+  uint64_t start = 0;
+  {
+    const std::shared_ptr<Volume> volume = Mount(options);
+    ASSERT_TRUE(
+        WriteFile(volume.get(), "/db/000014.sst", Pattern(3, 70000), true)
+            .ok());
+    OpenFilePtr file;
+    ASSERT_TRUE(volume->Open("/db/000014.sst", &file).ok());
+    start = file->inode()->map()->extents()[0].start * kBlockBytes;
+  }
+  EXPECT_EQ(RunDiofs({"scrub", image_}).exit_code, 0);
+  Flip(start + 66000);
+  ToolRun run = RunDiofs({"scrub", image_});
+  EXPECT_EQ(run.exit_code, 4) << run.err;
+  EXPECT_EQ(run.out.substr(0, run.out.find('\n')),
+            "problem: /db/000014.sst: bytes 65536 to 69999 are not what was "
+            "written");
+  run = RunDiofs({"scrub", "--json", image_});
+  EXPECT_EQ(run.exit_code, 4) << run.err;
+  const Json json = Json::parse(run.out);
+  EXPECT_EQ(json["clean"], false);
+  EXPECT_EQ(json["problems"].size(), 1u);
+  EXPECT_EQ(json["unverified_files"], 2);
+  EXPECT_EQ(RunDiofs({"scrub", image_ + "x"}).exit_code, 8);
+  EXPECT_EQ(RunDiofs({"scrub"}).exit_code, 16);
 }
 
 TEST_F(ShowTest, DirtyVolumeIsShownAsTheNextMountFindsIt) {

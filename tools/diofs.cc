@@ -14,8 +14,8 @@ namespace {
 
 const std::vector<const Command*>& Commands() {
   static const std::vector<const Command*> commands = {
-      &MkfsCommand(), &LsCommand(),   &DfCommand(),   &InfoCommand(),
-      &FsckCommand(), &DumpCommand(), &ProbeCommand()};
+      &MkfsCommand(), &LsCommand(),    &DfCommand(),   &InfoCommand(),
+      &FsckCommand(), &ScrubCommand(), &DumpCommand(), &ProbeCommand()};
   return commands;
 }
 

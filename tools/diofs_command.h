@@ -41,6 +41,7 @@ struct Command {
 
 const Command& DfCommand();
 const Command& ProbeCommand();
+const Command& ScrubCommand();
 const Command& DumpCommand();
 const Command& FsckCommand();
 const Command& InfoCommand();
