@@ -262,6 +262,51 @@ TEST_F(LogWriterTest, SyncsOnAFragmentedVolumeNameEveryBlock) {
   }
 }
 
+// The plan of an Append cuts its bytes in two; then blocks come ahead of need
+// that hold them in one piece, and that is where the Sync writes them.
+TEST_F(LogWriterTest, ASyncNamesBlocksThatCameAfterItsPlan) {
+  constexpr uint64_t kRunBytes = 12 * kBlockBytes;
+  MountWithFua();
+  ASSERT_OK(WriteFile(volume_.get(), "/large",
+                      std::string(100 * kBlockBytes, 'l'), false));
+  size_t files = 0;
+  const auto fill = [&](uint64_t bytes) {
+    while (WriteFile(volume_.get(), "/" + std::to_string(files),
+                     std::string(bytes, 'f'), false)
+               .ok()) {
+      ++files;
+    }
+    return files;
+  };
+  // The last ones are made of what was left over.
+  const size_t runs = fill(kRunBytes) / 2;
+  fill(kBlockBytes);
+  for (size_t i = 0; i < runs; i += 2) {
+    ASSERT_OK(volume_->Unlink("/" + std::to_string(i)));
+  }
+  ASSERT_OK(volume_->SyncNames());
+  Create();
+  std::string content;
+  for (int i = 0; i < 4; ++i) {
+    const std::string run = Pattern(i, kRunBytes - kLogFrameHeaderBytes);
+    ASSERT_OK(Append(run));
+    ASSERT_OK(writer_->Sync());
+    content += run;
+  }
+  const auto extents = [this] { return file_->inode()->map()->extents(); };
+  ASSERT_EQ(extents().size(), 6u);
+  ASSERT_EQ(extents()[4].count, 12u);
+  ASSERT_EQ(extents()[5].count, 4u);
+  ASSERT_OK(volume_->Unlink("/large"));
+  ASSERT_OK(volume_->SyncNames());
+  const std::string more = Pattern(4, kRunBytes + 2000);
+  ASSERT_OK(Append(more));
+  ASSERT_EQ(extents().size(), 7u);
+  ASSERT_GE(extents()[6].count, 13u);
+  ASSERT_OK(writer_->Sync());
+  EXPECT_EQ(ReadAfterPowerCut() == content + more, true);
+}
+
 // Nobody of them has to know of the others: each call does what it says with
 // what is there when it is served.
 TEST_F(LogWriterTest, AppendsSyncsClosesAndTruncatesMayMeet) {

@@ -1,3 +1,5 @@
+// ctest: one-thread
+
 #include <gtest/gtest.h>
 
 #include <cerrno>

@@ -1,3 +1,5 @@
+// ctest: one-thread
+
 // Random operations on a volume, cut short by the death of the process or by a
 // power cut, in the middle of an operation or between two; then what a mount
 // finds is compared with a model.
