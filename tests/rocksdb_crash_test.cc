@@ -221,8 +221,8 @@ TEST_P(DatabaseCrash, EverySyncedWriteIsThere) {
   choice.random_states = 2;
   // Of each event some of its states.
   // Sanitizers look for other mistakes, which a few states show.
-  const uint64_t states = ScaledRounds(4) < 4 ? 40 : ScaledRounds(500);
-  const uint64_t share = recording_.events.size() / states + 1;
+  const uint64_t wanted = ScaledRounds(4) < 4 ? 40 : ScaledRounds(500);
+  const uint64_t share = recording_.events.size() / wanted + 1;
   Promise promise;
   for (size_t event = 0; walk.Next(); ++event) {
     if (walk.event().kind == CrashEvent::Kind::kNote) {
