@@ -54,8 +54,8 @@ struct Inode {
   uint32_t open_count = 0;
   // Cut off by Truncate: free once the last handle is closed.
   std::vector<Extent> truncated;
-  // Of the last operation that took blocks away from the end, as it does to
-  // checksums. The writer's.
+  // Of the last operation that took content or checksums away from the end:
+  // until it is durable they may come back. The writer's.
   uint64_t trimmed_lsn = 0;
 
   // A FileWriter is being made, is at work or writes its last bytes: guarded by

@@ -99,17 +99,14 @@ Result PlainWriter::Append(const char* data, size_t bytes) {
 }
 
 Result PlainWriter::AppendLocked(const char* data, size_t bytes) {
+  if (bytes == 0) return Result::Ok();
   uint64_t size = this->size();
   uint64_t end = 0;
   if (!CheckedAdd(size, bytes, &end)) {
     return Result::Error(EFBIG, "file size overflows");
   }
-  if (HasChecksums()) {
-    // Should the drop get lost, they vouch for a beginning that is as it was.
-    Lsn lsn = 0;
-    if (Result r = DropChecksums(&lsn); !r.ok()) return r;
-    checksums_at_sync_ = false;
-  }
+  // Should the drop get lost, they vouch for a beginning that is as it was.
+  if (Result r = DropChecksums(); !r.ok()) return r;
   if (Result r = EnsureAllocated(end); !r.ok()) return r;
   changed_ = true;
   if (checksums_ != nullptr) checksums_->Add(data, bytes);
@@ -230,6 +227,9 @@ Result PlainWriter::PublishLocked(bool with_checksums, Lsn* lsn) {
   }
   Result result =
       volume_->Publish(file_->inode(), size(), checksum_blocks, lsn);
+  if (result.error() == ENOSPC && checksum_blocks > 0) {
+    result = volume_->Publish(file_->inode(), size(), 0, lsn);
+  }
   // Room in the journal may come back.
   if (result.ok() || result.error() == ENOSPC) return result;
   return Fail(std::move(result));
@@ -248,7 +248,10 @@ Result PlainWriter::WriteChecksums(uint64_t* blocks) {
   const uint64_t wanted = ChecksumTable::BlocksFor(size());
   const uint64_t bytes = wanted * kBlockBytes;
   AlignedBuffer table = BufferPool::Get(bytes);
-  if (!table || !volume_->Extend(file_->inode(), offset + bytes, 0).ok()) {
+  if (!table || !volume_
+                     ->Extend(file_->inode(), offset + bytes, 0,
+                              /*may_use_reserve=*/false)
+                     .ok()) {
     return Result::Ok();
   }
   checksums_->Encode(inode_->ino, table.data());
@@ -262,8 +265,11 @@ Result PlainWriter::WriteChecksums(uint64_t* blocks) {
   return Result::Ok();
 }
 
-Result PlainWriter::DropChecksums(Lsn* lsn) {
-  Result result = volume_->Shrink(file_->inode(), size(), lsn);
+Result PlainWriter::DropChecksums() {
+  if (!HasChecksums()) return Result::Ok();
+  checksums_at_sync_ = false;
+  Lsn lsn = 0;
+  Result result = volume_->Shrink(file_->inode(), size(), &lsn);
   return result.ok() ? result : Fail(std::move(result));
 }
 
@@ -336,6 +342,7 @@ Result PlainWriter::Truncate(uint64_t bytes) {
 
 Result PlainWriter::FillZerosLocked(uint64_t end) {
   if (!error_.ok()) return error_;
+  if (Result r = DropChecksums(); !r.ok()) return r;
   if (Result r = EnsureAllocated(end); !r.ok()) return r;
   static const char kZeros[kBlockBytes] = {};
   while (size() < end) {
@@ -352,11 +359,12 @@ Result PlainWriter::WriteAt(uint64_t offset, const char* data, size_t bytes) {
   // In place nothing else would notice that the volume takes no writes.
   if (Result r = volume_->CheckWritable(); !r.ok()) return r;
   std::lock_guard<std::mutex> lock(mutex_);
-  if (!error_.ok()) return error_;
+  if (!error_.ok() || bytes == 0) return error_;
   uint64_t end = 0;
   if (!CheckedAdd(offset, bytes, &end)) {
     return Result::Error(EFBIG, "file size overflows");
   }
+  if (Result r = DropChecksums(); !r.ok()) return r;
   if (Result r = EnsureAllocated(end); !r.ok()) return r;
   if (offset > size()) {
     if (Result r = FillZerosLocked(offset); !r.ok()) return r;
@@ -371,11 +379,8 @@ Result PlainWriter::WriteAt(uint64_t offset, const char* data, size_t bytes) {
 Result PlainWriter::OverwriteLocked(uint64_t offset, const char* data,
                                     size_t bytes) {
   if (Result r = WriteOutLocked(); !r.ok()) return r;
+  changed_ = true;
   checksums_.reset();
-  if (HasChecksums()) {
-    Lsn lsn = 0;
-    if (Result r = DropChecksums(&lsn); !r.ok()) return r;
-  }
   // Whoever took them away: what they vouch for is about to change.
   if (Result r = volume_->CommitDurable(inode_->trimmed_lsn); !r.ok()) {
     return Fail(std::move(r));

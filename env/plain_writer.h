@@ -66,8 +66,9 @@ class PlainWriter final : public FileWriter {
   Result PublishLocked(bool with_checksums, Lsn* lsn);
   Result WriteChecksums(uint64_t* blocks);
   bool HasChecksums() const;
-  // Before anything changes that they vouch for.
-  Result DropChecksums(Lsn* lsn);
+  // Before anything changes that they vouch for. They may come back after a
+  // power cut until the inode's trimmed_lsn is durable.
+  Result DropChecksums();
   Result Fail(Result error);
 
   std::mutex mutex_;  // rank 1: held across this file's own writes only

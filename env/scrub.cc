@@ -23,25 +23,28 @@ struct Entry {
 };
 
 // Every file once, however many names it has.
-Result FindFiles(Volume* volume, std::vector<Entry>* files) {
+std::vector<Entry> FindFiles(Volume* volume, ScrubReport* report) {
+  std::vector<Entry> files;
   std::set<uint64_t> seen;
   std::vector<std::string> directories = {"/"};
   while (!directories.empty()) {
     const std::string directory = std::move(directories.back());
     directories.pop_back();
     std::vector<DirectoryEntry> entries;
-    if (Result r = volume->List(directory, &entries); !r.ok()) return r;
+    if (Result r = volume->List(directory, &entries); !r.ok()) {
+      report->problems.push_back(directory + ": " + r.ToString());
+    }
     for (const DirectoryEntry& entry : entries) {
       const std::string path =
           (directory == "/" ? directory : directory + "/") + entry.name;
       if (entry.stat.is_directory) {
         directories.push_back(path);
       } else if (seen.insert(entry.stat.ino).second) {
-        files->push_back({path, entry.stat});
+        files.push_back({path, entry.stat});
       }
     }
   }
-  return Result::Ok();
+  return files;
 }
 
 // The work on one file.
@@ -58,10 +61,11 @@ class FileScrubber {
 
  private:
   Result LoadTable();
-  void CheckPiece(uint64_t offset, size_t bytes);
+  // False where what follows cannot be read either.
+  bool CheckPiece(uint64_t offset, size_t bytes);
   void CheckChunk(uint64_t offset, const char* data, size_t bytes);
-  void ReadByChunk(uint64_t offset, size_t bytes);
-  void NoteBad(uint64_t offset, size_t bytes, const std::string& what);
+  bool ReadByChunk(uint64_t offset, size_t bytes);
+  void NoteBad(uint64_t offset, uint64_t bytes, const std::string& what);
   void TellBad();
 
   const std::string path_;
@@ -89,8 +93,9 @@ Result FileScrubber::Run(const std::function<void(uint64_t bytes)>& read) {
   }
   for (uint64_t offset = 0; offset < size; offset += kPieceBytes) {
     const size_t bytes = std::min(kPieceBytes, size - offset);
-    CheckPiece(offset, bytes);
-    read(bytes);
+    const bool go_on = CheckPiece(offset, bytes);
+    read(go_on ? bytes : size - offset);
+    if (!go_on) break;
   }
   TellBad();
   return Result::Ok();
@@ -133,7 +138,7 @@ Result FileScrubber::LoadTable() {
   return Result::Ok();
 }
 
-void FileScrubber::CheckPiece(uint64_t offset, size_t bytes) {
+bool FileScrubber::CheckPiece(uint64_t offset, size_t bytes) {
   const Result result = reader_.Read(offset, bytes, buffer_.data());
   if (!result.ok() || result.bytes() != bytes) {
     return ReadByChunk(offset, bytes);
@@ -142,13 +147,20 @@ void FileScrubber::CheckPiece(uint64_t offset, size_t bytes) {
     CheckChunk(offset + at, buffer_.data() + at,
                std::min<size_t>(kChunkBytes, bytes - at));
   }
+  return true;
 }
 
 // Finds out which part of a piece it is that fails.
-void FileScrubber::ReadByChunk(uint64_t offset, size_t bytes) {
+bool FileScrubber::ReadByChunk(uint64_t offset, size_t bytes) {
   for (size_t at = 0; at < bytes; at += kChunkBytes) {
     const size_t length = std::min<size_t>(kChunkBytes, bytes - at);
     const Result result = reader_.Read(offset + at, length, buffer_.data());
+    if (!result.ok() && inode_.log != nullptr) {
+      // Frames are chained: behind one that is missing none can be trusted.
+      NoteBad(offset + at, reader_.size() - offset - at,
+              "cannot be read: " + result.ToString());
+      return false;
+    }
     if (!result.ok()) {
       NoteBad(offset + at, length, "cannot be read: " + result.ToString());
     } else if (result.bytes() != length) {
@@ -157,6 +169,7 @@ void FileScrubber::ReadByChunk(uint64_t offset, size_t bytes) {
       CheckChunk(offset + at, buffer_.data(), length);
     }
   }
+  return true;
 }
 
 void FileScrubber::CheckChunk(uint64_t offset, const char* data, size_t bytes) {
@@ -166,7 +179,7 @@ void FileScrubber::CheckChunk(uint64_t offset, const char* data, size_t bytes) {
   NoteBad(offset, bytes, "are not what was written");
 }
 
-void FileScrubber::NoteBad(uint64_t offset, size_t bytes,
+void FileScrubber::NoteBad(uint64_t offset, uint64_t bytes,
                            const std::string& what) {
   if (bad_ != what || bad_to_ != offset) {
     TellBad();
@@ -189,8 +202,12 @@ void FileScrubber::TellBad() {
 Result Scrub(Volume* volume, const ScrubProgress& progress,
              ScrubReport* report) {
   *report = ScrubReport();
-  std::vector<Entry> files;
-  if (Result r = FindFiles(volume, &files); !r.ok()) return r;
+  if (!volume->recovery().corruption.empty()) {
+    // What the names and sizes were after that is not known.
+    report->problems.push_back("journal damaged: " +
+                               volume->recovery().corruption);
+  }
+  const std::vector<Entry> files = FindFiles(volume, report);
   uint64_t total = 0;
   for (const Entry& entry : files) total += entry.stat.size_bytes;
   uint64_t done = 0;

@@ -13,7 +13,7 @@ namespace diofs {
 
 struct ScrubReport {
   // What cannot be read or is not what was written, one line each, with path
-  // and bytes; empty where all is well.
+  // and bytes, or what is wrong with the journal; empty where all is well.
   std::vector<std::string> problems;
   uint64_t files = 0;
   uint64_t bytes = 0;

@@ -376,10 +376,12 @@ Result StoreSuperblock(BlockDevice* device, Superblock* superblock) {
 }
 
 Result CheckMayWrite(const Superblock& superblock) {
-  if (superblock.feature_ro_compat == 0) return Result::Ok();
+  const uint64_t unknown =
+      superblock.feature_ro_compat & ~Superblock::kChecksumTables;
+  if (unknown == 0) return Result::Ok();
   char bits[20];
   std::snprintf(bits, sizeof(bits), "0x%llx",
-                static_cast<unsigned long long>(superblock.feature_ro_compat));
+                static_cast<unsigned long long>(unknown));
   return Result::Error(EROFS, std::string("made by a newer DioFS: features ") +
                                   bits + " allow reading only, with ro=1");
 }

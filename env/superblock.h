@@ -26,6 +26,9 @@ struct Superblock {
   static constexpr uint32_t kFullyWritten = 2;  // mkfs wrote every block
   // Measured: to write and flush takes less time than to write through.
   static constexpr uint32_t kFlushIsFaster = 4;
+  // In `feature_ro_compat`. Files may have checksum tables, which a writer must
+  // take away before it changes what they vouch for.
+  static constexpr uint64_t kChecksumTables = 1;
 
   Uuid uuid{};
   // Raised by every write; the highest valid copy counts.

@@ -183,6 +183,9 @@ Result Volume::StartWriting() {
   if (Result r = RandomUuid(&superblock_.mount_nonce); !r.ok()) return r;
   if (Result r = CurrentBootId(&superblock_.boot_id); !r.ok()) return r;
   superblock_.flags |= Superblock::kDirty;
+  if (options_.checksums) {
+    superblock_.feature_ro_compat |= Superblock::kChecksumTables;
+  }
   superblock_.flush_mode = options_.flush_mode;
   superblock_.owner_pid = static_cast<uint32_t>(getpid());
   superblock_.mounted_us = NowMicros();

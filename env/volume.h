@@ -182,9 +182,9 @@ class Volume : public std::enable_shared_from_this<Volume> {
   // This process was forked from the one that mounted; nothing may be touched.
   bool forked() const { return fork_guard_.Crossed(); }
   // Makes the file's allocation reach at least `need_bytes`, and `want_bytes`
-  // where there is room. ENOSPC.
-  Result Extend(const InodePtr& inode, uint64_t need_bytes,
-                uint64_t want_bytes);
+  // where there is room; from the reserve where the file's kind may. ENOSPC.
+  Result Extend(const InodePtr& inode, uint64_t need_bytes, uint64_t want_bytes,
+                bool may_use_reserve = true);
   // Makes durable what has been written to the device.
   Result FlushDevice();
   // Journals the file's size and the extents below it, whose data are durable,
@@ -192,7 +192,8 @@ class Volume : public std::enable_shared_from_this<Volume> {
   // say.
   Result Publish(const InodePtr& inode, uint64_t size_bytes,
                  uint64_t checksum_blocks, Lsn* lsn);
-  // Journals a size that is no larger and lets all blocks behind it go.
+  // Journals a size that is no larger and lets all blocks behind it go. Once
+  // *lsn is durable neither comes back; 0 where that is so already.
   Result Shrink(const InodePtr& inode, uint64_t size_bytes, Lsn* lsn);
   // Gives back blocks behind the journaled ones: nobody can have read them.
   void TrimExcess(const InodePtr& inode);
@@ -292,6 +293,7 @@ class Volume : public std::enable_shared_from_this<Volume> {
   std::shared_ptr<OpenFile> OpenLocked(const InodePtr& inode);
   void DropLocked(const InodePtr& inode);
   void TrimExcessLocked(const InodePtr& inode);
+  Lsn ShrinkJournaledLocked(Inode* inode, uint64_t size_bytes);
 
   // Runs the journal's leader; see Journal::SnapshotFn.
   Lsn EncodeSnapshot(std::vector<std::string>* chunks);

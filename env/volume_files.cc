@@ -29,7 +29,7 @@ Result Volume::WithReclaim(
 }
 
 Result Volume::Extend(const InodePtr& inode, uint64_t need_bytes,
-                      uint64_t want_bytes) {
+                      uint64_t want_bytes, bool may_use_reserve) {
   if (Result r = CheckOwner(); !r.ok()) return r;
   return WithReclaim([&](bool last_attempt) {
     const std::shared_ptr<const ExtentMap> map = inode->map();
@@ -38,7 +38,9 @@ Result Volume::Extend(const InodePtr& inode, uint64_t need_bytes,
     const uint64_t need = BlocksFor(need_bytes) - have;
     const uint64_t want = std::max(
         need, BlocksFor(want_bytes) - std::min(BlocksFor(want_bytes), have));
-    const SpacePriority priority = PriorityOf(inode->kind, have + need);
+    const SpacePriority priority = may_use_reserve
+                                       ? PriorityOf(inode->kind, have + need)
+                                       : SpacePriority::kBulk;
     if (priority == SpacePriority::kBulk) {
       if (Result r = CheckRoomLocked(Namespace::kExtentBytes, kRoomForNew);
           !r.ok()) {
@@ -113,39 +115,49 @@ Result Volume::Shrink(const InodePtr& inode, uint64_t size_bytes, Lsn* lsn) {
   std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
   if (Result r = CheckWritableLocked(); !r.ok()) return r;
   const uint64_t blocks = BlocksFor(size_bytes);
-  const std::shared_ptr<const ExtentMap> map = inode->map();
-  if (inode->link_count != 0) {
-    std::string operations;
-    MetadataOp op;
-    op.ino = inode->ino;
-    if (size_bytes < inode->journaled_bytes) {
-      op.type = OpType::kSize;
-      op.size = size_bytes;
-      op.mtime_us = NowMicros();
-      op.EncodeTo(&operations);
-      inode->mtime_us = op.mtime_us;
-      inode->journaled_bytes = size_bytes;
-    }
-    if (blocks < inode->journaled_blocks) {
-      op.type = OpType::kTrim;
-      op.size = blocks;
-      op.EncodeTo(&operations);
-      namespace_.NoteExtents(
-          static_cast<int64_t>(map->CountExtents(blocks)) -
-          static_cast<int64_t>(map->CountExtents(inode->journaled_blocks)));
-      inode->journaled_blocks = blocks;
-    }
-    if (!operations.empty()) {
-      *lsn = journal_->Append(operations);
-      inode->trimmed_lsn = *lsn;
-    }
+  if (inode->link_count == 0) {
+    // All that keeps the old size from coming back is that the name is gone.
+    inode->journaled_bytes = std::min(inode->journaled_bytes, size_bytes);
+    inode->journaled_blocks = std::min(inode->journaled_blocks, blocks);
+    *lsn = inode->unlink_lsn;
+  } else {
+    TrimExcessLocked(inode);
+    *lsn = ShrinkJournaledLocked(inode.get(), size_bytes);
   }
+  if (*lsn != 0) inode->trimmed_lsn = *lsn;
   // A reader may still be under way in what is cut off: it stays allocated
   // until the last handle is closed.
+  const std::shared_ptr<const ExtentMap> map = inode->map();
   auto shorter = std::make_shared<ExtentMap>(*map);
   if (blocks < map->blocks()) shorter->Truncate(blocks, &inode->truncated);
   inode->Shrink(std::move(shorter), size_bytes);
   return Result::Ok();
+}
+
+Lsn Volume::ShrinkJournaledLocked(Inode* inode, uint64_t size_bytes) {
+  const uint64_t blocks = BlocksFor(size_bytes);
+  std::string operations;
+  MetadataOp op;
+  op.ino = inode->ino;
+  if (size_bytes < inode->journaled_bytes) {
+    op.type = OpType::kSize;
+    op.size = size_bytes;
+    op.mtime_us = NowMicros();
+    op.EncodeTo(&operations);
+    inode->mtime_us = op.mtime_us;
+    inode->journaled_bytes = size_bytes;
+  }
+  if (blocks < inode->journaled_blocks) {
+    op.type = OpType::kTrim;
+    op.size = blocks;
+    op.EncodeTo(&operations);
+    const std::shared_ptr<const ExtentMap> map = inode->map();
+    namespace_.NoteExtents(
+        static_cast<int64_t>(map->CountExtents(blocks)) -
+        static_cast<int64_t>(map->CountExtents(inode->journaled_blocks)));
+    inode->journaled_blocks = blocks;
+  }
+  return operations.empty() ? 0 : journal_->Append(operations);
 }
 
 void Volume::TrimExcess(const InodePtr& inode) {

@@ -19,6 +19,7 @@
 #include "env/namespace.h"
 #include "env/open_file.h"
 #include "env/region_header.h"
+#include "env/scrub.h"
 #include "env/superblock.h"
 #include "env/volume.h"
 #include "tests/crash_device.h"
@@ -376,9 +377,14 @@ void RunImage(std::string_view input) {
   FsckReport report;
   (void)Fsck(std::make_unique<CrashDevice>(image, geometry, nullptr), &report);
   std::shared_ptr<Volume> volume;
+  MountOptions options = NoClock();
+  options.checksums = true;
   auto device = std::make_unique<CrashDevice>(image, geometry, nullptr);
-  if (!Volume::Mount(std::move(device), NoClock(), &volume).ok()) return;
+  if (!Volume::Mount(std::move(device), options, &volume).ok()) return;
+  ScrubReport scrubbed;
+  (void)Scrub(volume.get(), nullptr, &scrubbed);
   UseVolume(volume.get());
+  (void)Scrub(volume.get(), nullptr, &scrubbed);
   (void)volume->Unmount();
 }
 
