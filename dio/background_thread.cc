@@ -3,7 +3,7 @@
 #include <pthread.h>
 #include <signal.h>
 
-#include <system_error>
+#include <exception>
 #include <utility>
 
 namespace diofs {
@@ -19,7 +19,7 @@ std::thread StartBackgroundThread(const char* name,
   try {
     thread = std::thread(std::move(body));
     pthread_setname_np(thread.native_handle(), name);
-  } catch (const std::system_error&) {
+  } catch (const std::exception&) {
     // The caller does without.
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);

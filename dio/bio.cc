@@ -1,6 +1,7 @@
 #include "dio/bio.h"
 
 #include <algorithm>
+#include <new>
 
 #include "dio/dio.h"
 
@@ -72,6 +73,14 @@ BlockDevice* Bio::Pop() {
   return top();
 }
 
+BioPool::BioPool(size_t capacity) : capacity_(capacity) {
+  // Where no other can be had, everything moves with this one.
+  Bio* const first = new Bio;
+  ++made_;
+  first->pool_ = this;
+  Put(first);
+}
+
 BioPool::~BioPool() {
   while (Bio* const bio = TakeFromShards()) delete bio;
   while (Bio* const bio = first_free_) {
@@ -93,9 +102,15 @@ Bio* BioPool::TryGet() {
   }
   // Those of other threads, where it is that or nothing.
   if (made_ == capacity_) return TakeFromShards();
-  ++made_;
+  Bio* const bio = Make();
+  return bio != nullptr ? bio : TakeFromShards();
+}
+
+Bio* BioPool::Make() {
   // Not value-initialised: 2 KiB of segments need no zeroing.
-  Bio* const bio = new Bio;
+  Bio* const bio = new (std::nothrow) Bio;
+  if (bio == nullptr) return nullptr;
+  ++made_;
   bio->pool_ = this;
   return bio;
 }

@@ -120,12 +120,12 @@ class Bio {
 };
 
 // The bios of one device: made when first needed, up to a fixed number, then
-// only recycled. When all are out, whoever needs one has the device complete
-// some (BlockDevice::GetBio). Owned by the device; thread-safe.
+// only recycled. When all are out, or there is no memory for more, whoever
+// needs one has the device complete some (BlockDevice::GetBio). Owned by the
+// device; thread-safe.
 class BioPool {
  public:
-  explicit BioPool(size_t capacity) : capacity_(capacity) {}
-
+  explicit BioPool(size_t capacity);
   ~BioPool();
   BioPool(const BioPool&) = delete;
   BioPool& operator=(const BioPool&) = delete;
@@ -144,6 +144,8 @@ class BioPool {
   struct alignas(kCacheLineBytes) Shard {
     std::atomic<Bio*> free{nullptr};
   };
+  // Null where there is no memory.
+  Bio* Make();
   Bio* TakeFromShards();
   size_t FreeInShards() const;
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -9,6 +10,7 @@
 #include "dio/block_device.h"
 #include "dio/dio_submit.h"
 #include "dio/final_status.h"
+#include "dio/out_of_memory.h"
 #include "dio/plug.h"
 
 namespace diofs {
@@ -112,18 +114,20 @@ void Dio::NoteError(std::atomic<int>* kind, int error) {
 // sees 0.
 bool Dio::Unref() { return refs_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
 
+void Dio::MakeRoomForReservation() {
+  const size_t room = reservations_.size();
+  if (reservation_count_ < room) return;
+  if (reservation_count_ == room) {
+    more_reservations_.assign(reservations_.begin(), reservations_.end());
+  }
+  more_reservations_.resize(reservation_count_ + 1);
+}
+
 void Dio::AddReservation(uint64_t reservation) {
   device_->stats().reservations.fetch_add(1, std::memory_order_relaxed);
-  const size_t room = reservations_.size();
-  if (reservation_count_ < room) {
-    reservations_[reservation_count_] = reservation;
-  } else {
-    if (reservation_count_ == room) {
-      more_reservations_.assign(reservations_.begin(), reservations_.end());
-    }
-    more_reservations_.push_back(reservation);
-  }
-  ++reservation_count_;
+  uint64_t* const list = more_reservations_.empty() ? reservations_.data()
+                                                    : more_reservations_.data();
+  list[reservation_count_++] = reservation;
 }
 
 void Dio::Finish() {
@@ -131,7 +135,7 @@ void Dio::Finish() {
   ReadAroundErrors();
   if ((needs_flush_ || not_through_.load(std::memory_order_relaxed)) &&
       submit_error_ == 0 && io_error_.load(std::memory_order_relaxed) == 0) {
-    const Result flushed = device_->Flush();
+    const Result flushed = CatchBadAlloc([this] { return device_->Flush(); });
     if (!flushed.ok()) NoteError(&io_error_, flushed.error());
   }
   result_ = Conclude();
@@ -146,15 +150,20 @@ void Dio::Finish() {
 // readable is read, and of what is not, it is known where it lies.
 void Dio::ReadAroundErrors() {
   Bio* bio = failed_reads_.load(std::memory_order_relaxed);
+  bool all_found = true;
   while (bio != nullptr) {
     Bio* const next = bio->next_;
-    device_->ReadAround(bio, &bad_);
+    const Result found = CatchBadAlloc([&] {
+      device_->ReadAround(bio, &bad_);
+      return Result::Ok();
+    });
+    all_found = all_found && found.ok();
     bio->pool_->Put(bio);
     bio = next;
   }
-  if (bad_.empty()) return;
+  if (all_found && bad_.empty()) return;
   // Where more went wrong, these are not all that is missing.
-  if (submit_error_ != 0 ||
+  if (!all_found || submit_error_ != 0 ||
       source_error_.load(std::memory_order_relaxed) != 0 ||
       io_error_.load(std::memory_order_relaxed) != 0) {
     bad_.clear();
@@ -190,12 +199,17 @@ Result Dio::Conclude() {
   end.reservation_count = reservation_count_;
   if (observer_ != nullptr) return observer_->EndIo(end);
   if (end.error == 0) return Result::Bytes(end.bytes);
-  std::string context = device_->name();
-  if (!bad_.empty()) {
-    context +=
-        ": unreadable block at " + std::to_string(bad_.front().device_offset);
+  return Result::Error(end.error, DescribeError());
+}
+
+std::string Dio::DescribeError() const {
+  try {
+    if (bad_.empty()) return device_->name();
+    return device_->name() + ": unreadable block at " +
+           std::to_string(bad_.front().device_offset);
+  } catch (const std::bad_alloc&) {
+    return std::string();
   }
-  return Result::Error(end.error, std::move(context));
 }
 
 }  // namespace diofs

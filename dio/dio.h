@@ -65,7 +65,7 @@ struct DioEnd {
 };
 
 // Whoever must know of a request's end. Outlives the request. Called on the
-// thread that waits, never on one that reaps for others.
+// thread that waits, never on one that reaps for others. Throws nothing.
 class DioObserver {
  public:
   virtual ~DioObserver() = default;
@@ -134,6 +134,7 @@ class Dio {
   //   EINVAL   misaligned, or an offset and length no file can have
   //   EIO      the mapper's answer contradicts itself
   //   EAGAIN   not possible by overwriting alone (kOverwriteOnly)
+  //   ENOMEM   no memory
   //   ESTALE   the device was opened before a fork
   // A request that went wrong half-way has nothing in flight on return.
   Submission Submit(const DioRequest& request, Plug* plug);
@@ -178,11 +179,14 @@ class Dio {
   bool Unref();
   void BioDone(Bio* bio, int64_t result);
   void NoteError(std::atomic<int>* kind, int error);
+  // So that what the mapper answers can be noted.
+  void MakeRoomForReservation();
   void AddReservation(uint64_t reservation);
   // On the waiting thread, once, when nothing is in flight any more.
   void Finish();
   void ReadAroundErrors();
   Result Conclude();
+  std::string DescribeError() const;
 
   BlockDevice* const device_;
   // 1 from Submit until everything is queued, and 1 for each bio. Nothing of

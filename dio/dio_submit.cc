@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <new>
 
 #include "dio/align.h"
 #include "dio/block_device.h"
@@ -29,6 +30,15 @@ DioSubmit::DioSubmit(Dio* dio, const DioRequest& request, Plug* plug)
       cursor_(request.segments, request.segment_count) {}
 
 void DioSubmit::Walk() {
+  try {
+    WalkRequest();
+  } catch (const std::bad_alloc&) {
+    (void)Fail(ENOMEM);
+    SendBio();
+  }
+}
+
+void DioSubmit::WalkRequest() {
   if (!CheckRequest()) return;
   while (position_ < end_ && MapMore() && WalkMapping()) {
   }
@@ -136,6 +146,7 @@ bool DioSubmit::AskMapper() {
       break;
   }
   mapping_ = BlockMapping();
+  dio_->MakeRoomForReservation();
   const Result result =
       request_.mapper->GetBlocks(first, count, create, &mapping_);
   if (!result.ok()) return Fail(result.error());

@@ -25,6 +25,7 @@ class DioSubmit {
   void Walk();
 
  private:
+  void WalkRequest();
   bool CheckRequest();
   // The parts of the walk: false where it ends early.
   bool WalkMapping();

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "dio/background_thread.h"
+#include "dio/out_of_memory.h"
 
 namespace diofs {
 
@@ -92,7 +93,8 @@ void Discarder::Run() {
     state_->busy = true;
     lock.unlock();
     if (useful) {
-      const Result result = device_->Discard(piece.offset, piece.bytes);
+      const Result result = CatchBadAlloc(
+          [&] { return device_->Discard(piece.offset, piece.bytes); });
       useful = result.error() != EOPNOTSUPP;
     }
     done_(piece);
@@ -125,11 +127,12 @@ bool Discarder::TakePiece(Lock* lock, DeviceRange* piece) {
       }
     }
     // The front of it; the rest keeps its end.
-    const auto [offset, bytes] = *largest;
-    *piece = {offset, std::min(bytes, options_.piece_bytes)};
-    ranges.erase(largest);
-    if (bytes > piece->bytes) {
-      ranges[offset + piece->bytes] = bytes - piece->bytes;
+    auto node = ranges.extract(largest);
+    *piece = {node.key(), std::min(node.mapped(), options_.piece_bytes)};
+    if (node.mapped() > piece->bytes) {
+      node.key() += piece->bytes;
+      node.mapped() -= piece->bytes;
+      ranges.insert(std::move(node));
     }
     state_->bytes -= piece->bytes;
     return true;

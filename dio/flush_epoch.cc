@@ -1,5 +1,7 @@
 #include "dio/flush_epoch.h"
 
+#include "dio/out_of_memory.h"
+
 namespace diofs {
 
 Result FlushEpoch::Flush(const std::function<Result()>& flush) {
@@ -18,7 +20,7 @@ Result FlushEpoch::Flush(const std::function<Result()>& flush) {
     // Before the flush: a write that completes while it runs needs another.
     dirty_.exchange(false, std::memory_order_acq_rel);
     lock.unlock();
-    Result result = flush();
+    Result result = CatchBadAlloc(flush);
     lock.lock();
     flushing_ = false;
     finished_ = started_;

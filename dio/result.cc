@@ -1,16 +1,10 @@
 #include "dio/result.h"
 
 #include <cerrno>
+#include <new>
 #include <system_error>
 
 namespace diofs {
-
-Result::Result(const Result& other)
-    : bytes_(other.bytes_), error_(other.error_) {
-  if (other.context_ != nullptr) SetContext(*other.context_);
-}
-
-Result& Result::operator=(const Result& other) { return *this = Result(other); }
 
 Result Result::Error(int error, std::string context) {
   Result result;
@@ -23,12 +17,12 @@ Result Result::FromErrno(std::string context) {
   return Error(errno, std::move(context));
 }
 
-Result Result::With(const std::string& where) && {
+Result Result::With(const std::string& where) && noexcept {
   if (ok() || where.empty()) return std::move(*this);
-  if (context_ == nullptr) {
-    SetContext(where);
-  } else {
-    context_->insert(0, where + ": ");
+  try {
+    SetContext(context_ == nullptr ? where : where + ": " + *context_);
+  } catch (const std::bad_alloc&) {
+    // It is told with what is known already.
   }
   return std::move(*this);
 }
@@ -40,8 +34,12 @@ std::string Result::ToString() const {
   return context_ == nullptr ? what : *context_ + ": " + what;
 }
 
-void Result::SetContext(std::string context) {
-  context_ = std::make_unique<std::string>(std::move(context));
+void Result::SetContext(std::string context) noexcept {
+  try {
+    context_ = std::make_shared<const std::string>(std::move(context));
+  } catch (const std::bad_alloc&) {
+    // The number has to do.
+  }
 }
 
 }  // namespace diofs

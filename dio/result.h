@@ -9,8 +9,9 @@
 namespace diofs {
 
 // The outcome of an operation: bytes moved, or an errno with the context in
-// which it happened. A value that cannot be ignored; cheap to move, and free of
-// allocation on success.
+// which it happened. A value that cannot be ignored; cheap to copy, and free of
+// allocation on success. Nothing here throws: where there is no memory for its
+// context, an error has none.
 //
 // errno values with a fixed meaning in this project:
 //   EUCLEAN  what was read contradicts itself (the kernel's EFSCORRUPTED)
@@ -19,12 +20,6 @@ namespace diofs {
 //   ESTALE   the volume has been unmounted under an open file
 class [[nodiscard]] Result {
  public:
-  Result() = default;
-  Result(Result&&) = default;
-  Result& operator=(Result&&) = default;
-  Result(const Result& other);
-  Result& operator=(const Result& other);
-
   static Result Ok() { return Result(); }
   static Result Bytes(uint64_t bytes) {
     Result result;
@@ -44,7 +39,7 @@ class [[nodiscard]] Result {
 
   // The same error, told with where it happened put in front:
   // "journal: write frame 17: " + what it said before.
-  Result With(const std::string& where) &&;
+  Result With(const std::string& where) && noexcept;
 
   // "where: what: Input/output error", for logs and for the edge.
   std::string ToString() const;
@@ -54,11 +49,11 @@ class [[nodiscard]] Result {
   }
 
  private:
-  void SetContext(std::string context);
+  void SetContext(std::string context) noexcept;
 
   uint64_t bytes_ = 0;
   int error_ = 0;
-  std::unique_ptr<std::string> context_;
+  std::shared_ptr<const std::string> context_;
 };
 
 }  // namespace diofs

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "dio/fork_guard.h"
+#include "dio/out_of_memory.h"
 
 namespace diofs {
 
@@ -116,14 +117,17 @@ IoRing* RingPool::Pick() {
   }
   if (best != nullptr && best->in_flight() == 0) return best;
   if (!exhausted_ && usable < kMaxRings && rings_.size() < kMaxRingsMade) {
-    std::unique_ptr<IoRing> ring;
     const IoRing* const sibling = rings_.empty() ? nullptr : rings_[0].get();
-    if (IoRing::Create(fd_, kEntries, IoRing::Kind::kShared, sibling, &ring)
-            .ok()) {
+    const Result made = CatchBadAlloc([&] {
+      std::unique_ptr<IoRing> ring;
+      Result result =
+          IoRing::Create(fd_, kEntries, IoRing::Kind::kShared, sibling, &ring);
+      if (!result.ok()) return result;
       ring->set_complete(complete_);
       rings_.push_back(std::move(ring));
-      return rings_.back().get();
-    }
+      return result;
+    });
+    if (made.ok()) return rings_.back().get();
     exhausted_ = true;
   }
   return best;
@@ -161,8 +165,14 @@ IoRing* RingPool::MakeOwn() {
   const std::lock_guard<std::mutex> lock(own_->mutex);
   if (own_->rings.size() == kMaxOwnRings) return nullptr;
   std::unique_ptr<IoRing> ring;
-  const Result made =
-      IoRing::Create(fd_, kEntries, IoRing::Kind::kOwn, sibling, &ring);
+  const Result made = CatchBadAlloc([&] {
+    Result result =
+        IoRing::Create(fd_, kEntries, IoRing::Kind::kOwn, sibling, &ring);
+    if (!result.ok()) return result;
+    ring->set_complete(complete_);
+    thread->Add(own_, ring.get());
+    return result;
+  });
   if (!made.ok()) {
     // Descriptors or memory, which other errors are about, may be had later.
     if (made.error() == EINVAL) {
@@ -170,8 +180,6 @@ IoRing* RingPool::MakeOwn() {
     }
     return nullptr;
   }
-  ring->set_complete(complete_);
-  thread->Add(own_, ring.get());
   own_->rings.push_back(std::move(ring));
   return own_->rings.back().get();
 }

@@ -9,7 +9,9 @@ namespace diofs {
 
 ThreadsDevice::ThreadsDevice(std::string name, const Geometry& geometry, int fd)
     : SyncDevice(std::move(name), geometry, fd),
-      pool_(std::make_unique<Pool>()) {}
+      pool_(std::make_unique<Pool>()) {
+  pool_->threads.reserve(kMaxThreads);
+}
 
 ThreadsDevice::~ThreadsDevice() {
   if (stale()) {
@@ -32,13 +34,13 @@ void ThreadsDevice::DoSubmit(Bio* const* bios, size_t count) {
   size_t taken = 0;
   {
     const std::lock_guard<std::mutex> lock(pool_->mutex);
-    for (; taken < count && pool_->queue.size() < kMaxQueuedBios; ++taken) {
-      pool_->queue.push_back(bios[taken]);
-      if (pool_->idle < pool_->queue.size()) StartThread();
+    for (; taken < count && pool_->queued < kMaxQueuedBios; ++taken) {
+      Enqueue(bios[taken]);
+      if (pool_->idle < pool_->queued) StartThread();
     }
     // Without a single thread the queue would wait for a waiter.
     if (pool_->threads.empty()) {
-      pool_->queue.clear();
+      pool_->queued = 0;
       taken = 0;
     }
   }
@@ -48,6 +50,11 @@ void ThreadsDevice::DoSubmit(Bio* const* bios, size_t count) {
     pool_->work.notify_all();
   }
   if (taken < count) SyncDevice::DoSubmit(bios + taken, count - taken);
+}
+
+void ThreadsDevice::Enqueue(Bio* bio) {
+  pool_->queue[(pool_->first + pool_->queued) % kMaxQueuedBios] = bio;
+  ++pool_->queued;
 }
 
 void ThreadsDevice::StartThread() {
@@ -60,7 +67,7 @@ void ThreadsDevice::StartThread() {
 void ThreadsDevice::Run() {
   std::unique_lock<std::mutex> lock(pool_->mutex);
   while (true) {
-    while (!pool_->queue.empty()) MoveFirst(&lock);
+    while (pool_->queued > 0) MoveFirst(&lock);
     if (pool_->stopping) return;
     ++pool_->idle;
     pool_->work.wait(lock);
@@ -69,8 +76,9 @@ void ThreadsDevice::Run() {
 }
 
 void ThreadsDevice::MoveFirst(std::unique_lock<std::mutex>* lock) {
-  Bio* const bio = pool_->queue.front();
-  pool_->queue.pop_front();
+  Bio* const bio = pool_->queue[pool_->first];
+  pool_->first = (pool_->first + 1) % kMaxQueuedBios;
+  --pool_->queued;
   lock->unlock();
   Complete(bio, MoveNow(bio));
   lock->lock();
@@ -82,7 +90,7 @@ void ThreadsDevice::Wait(Dio* dio, uint32_t /*wait_nr*/) {
   // What ends a bio takes the lock afterwards, so its notification cannot fall
   // between the check and the sleep.
   while (!dio->done()) {
-    if (pool_->queue.empty()) {
+    if (pool_->queued == 0) {
       pool_->completed.wait(lock);
     } else {
       MoveFirst(&lock);
@@ -93,7 +101,7 @@ void ThreadsDevice::Wait(Dio* dio, uint32_t /*wait_nr*/) {
 void ThreadsDevice::Poll() {
   if (stale()) return;
   std::unique_lock<std::mutex> lock(pool_->mutex);
-  if (!pool_->queue.empty()) MoveFirst(&lock);
+  if (pool_->queued > 0) MoveFirst(&lock);
 }
 
 }  // namespace diofs

@@ -1,8 +1,8 @@
 #ifndef DIOFS_DIO_THREADS_DEVICE_H_
 #define DIOFS_DIO_THREADS_DEVICE_H_
 
+#include <array>
 #include <condition_variable>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -40,13 +40,17 @@ class ThreadsDevice final : public SyncDevice {
     std::condition_variable work;       // a bio was queued, or stopping
     std::condition_variable completed;  // a bio has ended
     // Guarded by mutex.
-    std::deque<Bio*> queue;
+    std::array<Bio*, kMaxQueuedBios> queue;  // a ring
+    size_t first = 0;
+    size_t queued = 0;
     std::vector<std::thread> threads;
     size_t idle = 0;
     bool stopping = false;
   };
 
   void DoSubmit(Bio* const* bios, size_t count) override;
+  // There is room; the pool's lock is held.
+  void Enqueue(Bio* bio);
   // Starts a thread where queued bios outnumber idle threads; the pool's lock
   // is held. A thread that cannot be had is done without.
   void StartThread();

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "dio/out_of_memory.h"
 #include "dio/plug.h"
 #include "env/format.h"
 #include "env/log_writer.h"
@@ -12,6 +13,24 @@
 #include "env/volume.h"
 
 namespace diofs {
+
+namespace {
+
+// Its destructor opens the writer's gate again.
+std::shared_ptr<FileWriter> Make(const OpenFilePtr& file) {
+  const OnUnwind open_gate([&] {
+    Volume::WriterGate& gate = file->volume()->writer_gate();
+    const std::lock_guard<std::mutex> lock(gate.mutex);
+    file->inode()->has_writer = false;
+    gate.changed.NotifyAll();
+  });
+  if (file->inode()->layout == FileLayout::kLog) {
+    return std::make_shared<LogWriter>(file);
+  }
+  return std::make_shared<PlainWriter>(file);
+}
+
+}  // namespace
 
 FileWriter::FileWriter(OpenFilePtr file)
     : file_(std::move(file)),
@@ -33,18 +52,12 @@ Result FileWriter::Open(const OpenFilePtr& file,
     }
     inode->has_writer = true;
   }
-  // Its destructor opens the gate again.
-  std::shared_ptr<FileWriter> opened;
-  if (inode->layout == FileLayout::kLog) {
-    opened = std::make_shared<LogWriter>(file);
-  } else {
-    opened = std::make_shared<PlainWriter>(file);
-  }
+  const std::shared_ptr<FileWriter> opened = Make(file);
   if (Result r = opened->Start(); !r.ok()) return r;
   std::lock_guard<std::mutex> lock(gate.mutex);
   inode->set_writer(opened);
   gate.changed.NotifyAll();
-  *writer = std::move(opened);
+  *writer = opened;
   return Result::Ok();
 }
 
@@ -54,6 +67,22 @@ FileWriter::~FileWriter() {
   std::lock_guard<std::mutex> lock(gate.mutex);
   inode_->has_writer = false;
   gate.changed.NotifyAll();
+}
+
+FileWriter::Lock::~Lock() {
+  if (std::uncaught_exceptions() == exceptions_) return;
+  if (!owns_lock()) lock();
+  (void)writer_->Fail(Result::Error(ENOMEM));
+}
+
+Result FileWriter::Fail(Result error) {
+  if (error_.ok()) error_ = std::move(error);
+  idle_.NotifyAll();
+  return error_;
+}
+
+void FileWriter::CloseQuietly() {
+  (void)CatchBadAlloc([this] { return Close(); });
 }
 
 Result FileWriter::CheckOwner() const {

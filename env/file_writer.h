@@ -4,10 +4,13 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
+#include <mutex>
 #include <utility>
 
 #include "dio/dio.h"
+#include "dio/fork_guard.h"
 #include "dio/read_batch.h"
 #include "dio/result.h"
 #include "env/open_file.h"
@@ -62,6 +65,19 @@ class FileWriter {
   uint64_t size() const { return size_.load(std::memory_order_acquire); }
 
  protected:
+  // The writer's lock. Where an exception ends it, nobody knows how far the
+  // call had come: the writer fails with ENOMEM.
+  class Lock : public std::unique_lock<std::mutex> {
+   public:
+    explicit Lock(FileWriter* writer)
+        : std::unique_lock<std::mutex>(writer->mutex_), writer_(writer) {}
+    ~Lock();
+
+   private:
+    FileWriter* const writer_;
+    const int exceptions_ = std::uncaught_exceptions();
+  };
+
   explicit FileWriter(OpenFilePtr file);
 
   // Finds the end of the file; called once.
@@ -79,9 +95,20 @@ class FileWriter {
   // extents are not what this writer thinks they are. EIO.
   static Result WholeWrite(Result result, uint64_t bytes);
 
+  // Keeps the first error, and returns it. With mutex_ held.
+  Result Fail(Result error);
+  // For destructors: whoever wants to know the outcome has called Close.
+  void CloseQuietly();
+
   const OpenFilePtr file_;
   Inode* const inode_;
   Volume* const volume_;
+
+  // Rank 1 of the volume's order.
+  std::mutex mutex_;
+  // A write has ended, or the writer has failed.
+  ForkSafeCondition idle_;
+  Result error_;  // guarded by mutex_
 
   std::atomic<uint64_t> size_{0};
   std::atomic<uint64_t> preallocation_bytes_{0};

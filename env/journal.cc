@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "dio/buffer_pool.h"
+#include "dio/out_of_memory.h"
 #include "env/file_kind.h"
 #include "env/superblock.h"
 
@@ -66,7 +67,7 @@ Result Journal::Commit(Lsn lsn, CommitLevel level) {
 void Journal::FlushWritten(Lock* lock) {
   const Mark mark = {written_lsn_, state_.sequence - 1};
   lock->unlock();
-  Result result = device_->Flush();
+  Result result = CatchBadAlloc([this] { return device_->Flush(); });
   lock->lock();
   if (result.ok()) {
     NoteDurable(mark);
@@ -96,7 +97,8 @@ Result Journal::SwitchAhead() {
   State state = state_;
   lock.unlock();
   Snapshot snapshot;
-  Result result = WriteSnapshotBeside(state, &snapshot);
+  Result result =
+      CatchBadAlloc([&] { return WriteSnapshotBeside(state, &snapshot); });
   lock.lock();
   while (leading_) committed_cv_.Wait(&lock);
   leading_ = true;
@@ -104,7 +106,10 @@ Result Journal::SwitchAhead() {
   state = state_;
   lock.unlock();
   Batch batch;
-  if (result.ok()) result = FinishSwitch(std::move(snapshot), &batch, &state);
+  if (result.ok()) {
+    result = CatchBadAlloc(
+        [&] { return FinishSwitch(std::move(snapshot), &batch, &state); });
+  }
   lock.lock();
   NoteDone(std::move(result), batch, state);
   NoteSwitched();
@@ -118,8 +123,9 @@ void Journal::Lead(Lock* lock, bool switch_region) {
   Batch batch = TakePending();
   State state = state_;
   lock->unlock();
-  Result result =
-      switching ? Switch(&batch, &state) : WriteBatch(&batch, &state);
+  Result result = CatchBadAlloc([&] {
+    return switching ? Switch(&batch, &state) : WriteBatch(&batch, &state);
+  });
   lock->lock();
   NoteDone(std::move(result), batch, state);
   if (switching) NoteSwitched();

@@ -35,8 +35,7 @@ LogWriter::LogWriter(OpenFilePtr file) : FileWriter(std::move(file)) {}
 
 LogWriter::~LogWriter() {
   if (volume_->forked()) return;
-  // Whoever wants to know the outcome has called Close.
-  (void)Close();
+  CloseQuietly();
 }
 
 Result LogWriter::Start() {
@@ -46,24 +45,18 @@ Result LogWriter::Start() {
   if (inode->log->damaged_from(&damage) != UINT64_MAX) {
     return Result::Error(EUCLEAN, "not to be appended to: " + damage);
   }
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const Lock lock(this);
   map_ = inode->map();
   tail_ = written_ = inode->log->end();
   size_.store(tail_.logical, std::memory_order_release);
   return Result::Ok();
 }
 
-Result LogWriter::Fail(Result error) {
-  if (error_.ok()) error_ = std::move(error);
-  idle_.NotifyAll();
-  return error_;
-}
-
 // ---- Appending --------------------------------------------------------------
 
 Result LogWriter::Append(const char* data, size_t bytes) {
   if (Result r = CheckOwner(); !r.ok()) return r;
-  Lock lock(mutex_);
+  Lock lock(this);
   if (!error_.ok()) return error_;
   return AppendLocked(&lock, data, bytes);
 }
@@ -98,7 +91,7 @@ Result LogWriter::AppendLocked(Lock* lock, const char* data, size_t bytes) {
 
 Result LogWriter::WriteAt(uint64_t offset, const char* data, size_t bytes) {
   if (Result r = CheckOwner(); !r.ok()) return r;
-  Lock lock(mutex_);
+  Lock lock(this);
   if (!error_.ok()) return error_;
   if (offset != size()) {
     return Result::Error(ENOTSUP, "a log can only be appended to");
@@ -372,7 +365,7 @@ Result LogWriter::AwaitDurable(Lock* lock, uint64_t size) {
 
 Result LogWriter::WriteOut() {
   if (Result r = CheckOwner(); !r.ok()) return r;
-  Lock lock(mutex_);
+  Lock lock(this);
   return AwaitWritten(&lock, size());
 }
 
@@ -381,7 +374,7 @@ Result LogWriter::StartWriteback() { return WriteOut(); }
 Result LogWriter::Flush() {
   if (Result r = CheckOwner(); !r.ok()) return r;
   {
-    Lock lock(mutex_);
+    Lock lock(this);
     if (!error_.ok() || volume_->flush_mode() == FlushMode::kMemory) {
       return error_;
     }
@@ -399,13 +392,13 @@ Result LogWriter::Sync() {
                                            : volume_->CommitWritten(named);
   if (!result.ok()) return result;
   {
-    Lock lock(mutex_);
+    Lock lock(this);
     if (Result r = AwaitDurable(&lock, size()); !r.ok()) return r;
   }
   result = volume_->CommitDurable(volume_->NamedBy(*inode_));
   if (result.ok()) return result;
   // A sync that failed must not be followed by one that succeeds.
-  Lock lock(mutex_);
+  Lock lock(this);
   return Fail(std::move(result).With("sync"));
 }
 
@@ -415,7 +408,7 @@ Result LogWriter::Close() {
   if (Result r = CheckOwner(); !r.ok()) return r;
   Lsn lsn = 0;
   {
-    Lock lock(mutex_);
+    Lock lock(this);
     if (!changed_) return error_;
     // Others may go on appending until all is written and the lock is held.
     if (Result r = AwaitIdle(&lock); !r.ok()) return r;
@@ -437,7 +430,7 @@ Result LogWriter::Close() {
 
 Result LogWriter::Truncate(uint64_t bytes) {
   if (Result r = CheckOwner(); !r.ok()) return r;
-  Lock lock(mutex_);
+  Lock lock(this);
   if (!error_.ok()) return error_;
   static const char kZeros[kBlockBytes] = {};
   if (bytes > size()) {

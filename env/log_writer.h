@@ -44,7 +44,6 @@ class LogWriter final : public FileWriter {
   Result WriteOut() override;
 
  private:
-  using Lock = std::unique_lock<std::mutex>;
   struct Piece;
 
   Result Start() override;
@@ -85,14 +84,11 @@ class LogWriter final : public FileWriter {
   Result WriteCopy(const std::string& kept);
   Result FindFrame(uint64_t offset, LogPosition* before, std::string* front);
   uint64_t Reachable(uint64_t size) const;
-  Result Fail(Result error);
 
   Result WritePiece(const Piece& piece,
                     const std::shared_ptr<const ExtentMap>& map,
                     bool through) const;
 
-  std::mutex mutex_;  // rank 1
-  ForkSafeCondition idle_;
   // Guarded by mutex_. The map is this writer's to change.
   std::shared_ptr<const ExtentMap> map_;
   uint64_t generation_ = 0;  // of the segment, where there is one
@@ -110,7 +106,6 @@ class LogWriter final : public FileWriter {
   bool writing_ = false;
   bool changed_ = false;  // since Start or Close
   bool has_segment_ = false;
-  Result error_;
 };
 
 }  // namespace diofs

@@ -36,23 +36,17 @@ PlainWriter::PlainWriter(OpenFilePtr file) : FileWriter(std::move(file)) {}
 
 PlainWriter::~PlainWriter() {
   if (volume_->forked()) return;
-  // Whoever wants to know the outcome has called Close.
-  (void)Close();
+  CloseQuietly();
 }
 
 Result PlainWriter::Start() {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const Lock lock(this);
   // What the writer before could not publish may not be durable.
   unflushed_ = inode_->written_bytes != inode_->journaled_bytes;
   if (volume_->checksums() && inode_->written_bytes == 0) {
     checksums_ = std::make_unique<ChecksumTable>();
   }
   return LoadTail(inode_->written_bytes);
-}
-
-Result PlainWriter::Fail(Result error) {
-  if (error_.ok()) error_ = std::move(error);
-  return error_;
 }
 
 // The block that holds the end of the file is rewritten by the next append: its
@@ -93,7 +87,7 @@ Result PlainWriter::EnsureAllocated(uint64_t end) {
 
 Result PlainWriter::Append(const char* data, size_t bytes) {
   if (Result r = CheckOwner(); !r.ok()) return r;
-  std::lock_guard<std::mutex> lock(mutex_);
+  const Lock lock(this);
   if (!error_.ok()) return error_;
   return AppendLocked(data, bytes);
 }
@@ -197,13 +191,13 @@ Result PlainWriter::WriteOutLocked() {
 
 Result PlainWriter::WriteOut() {
   if (Result r = CheckOwner(); !r.ok()) return r;
-  std::lock_guard<std::mutex> lock(mutex_);
+  const Lock lock(this);
   return WriteOutLocked();
 }
 
 Result PlainWriter::StartWriteback() {
   if (Result r = CheckOwner(); !r.ok()) return r;
-  std::lock_guard<std::mutex> lock(mutex_);
+  const Lock lock(this);
   if (!error_.ok() || !buffer_) return error_;
   // Whole blocks only: the last one is still being filled.
   const uint64_t end = AlignDown(size(), kBlockBytes);
@@ -277,7 +271,7 @@ Result PlainWriter::Flush() {
   if (Result r = CheckOwner(); !r.ok()) return r;
   Lsn lsn = 0;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    const Lock lock(this);
     if (!error_.ok()) return error_;
     if (volume_->flush_mode() == FlushMode::kMemory ||
         PromisesNothingBeforeSync(inode_->kind)) {
@@ -294,13 +288,13 @@ Result PlainWriter::Sync() {
   if (Result r = CheckOwner(); !r.ok()) return r;
   Lsn lsn = 0;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    const Lock lock(this);
     if (Result r = PublishLocked(checksums_at_sync_, &lsn); !r.ok()) return r;
   }
   // With all that the file's name depends on.
   Result result = volume_->SyncNames();
   if (result.ok()) return result;
-  std::lock_guard<std::mutex> lock(mutex_);
+  const Lock lock(this);
   return Fail(std::move(result).With("sync"));
 }
 
@@ -308,7 +302,7 @@ Result PlainWriter::Close() {
   if (Result r = CheckOwner(); !r.ok()) return r;
   Lsn lsn = 0;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    const Lock lock(this);
     if (!changed_) return error_;
     if (Result r = PublishLocked(/*with_checksums=*/true, &lsn); !r.ok()) {
       return r;
@@ -321,7 +315,7 @@ Result PlainWriter::Close() {
 
 Result PlainWriter::Truncate(uint64_t bytes) {
   if (Result r = CheckOwner(); !r.ok()) return r;
-  std::lock_guard<std::mutex> lock(mutex_);
+  const Lock lock(this);
   if (bytes > size()) return FillZerosLocked(bytes);
   Lsn lsn = 0;
   changed_ = true;
@@ -358,7 +352,7 @@ Result PlainWriter::FillZerosLocked(uint64_t end) {
 Result PlainWriter::WriteAt(uint64_t offset, const char* data, size_t bytes) {
   // In place nothing else would notice that the volume takes no writes.
   if (Result r = volume_->CheckWritable(); !r.ok()) return r;
-  std::lock_guard<std::mutex> lock(mutex_);
+  const Lock lock(this);
   if (!error_.ok() || bytes == 0) return error_;
   uint64_t end = 0;
   if (!CheckedAdd(offset, bytes, &end)) {

@@ -5,7 +5,6 @@
 
 #include <deque>
 #include <memory>
-#include <mutex>
 
 #include "dio/buffer_pool.h"
 #include "dio/dio.h"
@@ -69,9 +68,8 @@ class PlainWriter final : public FileWriter {
   // Before anything changes that they vouch for. They may come back after a
   // power cut until the inode's trimmed_lsn is durable.
   Result DropChecksums();
-  Result Fail(Result error);
 
-  std::mutex mutex_;  // rank 1: held across this file's own writes only
+  // Guarded by mutex_, which is held across this file's own writes only.
   AlignedBuffer buffer_;
   uint64_t buffer_start_ = 0;  // file offset of the buffer, block-aligned
   uint64_t dirty_from_ = 0;    // file offset of the first byte not submitted
@@ -82,7 +80,6 @@ class PlainWriter final : public FileWriter {
   // Of all bytes so far; null where they are not wanted or not known.
   std::unique_ptr<ChecksumTable> checksums_;
   bool checksums_at_sync_ = true;
-  Result error_;
 };
 
 }  // namespace diofs

@@ -5,8 +5,10 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <new>
 #include <utility>
 
+#include "dio/out_of_memory.h"
 #include "env/format.h"
 #include "env/rocksdb_async_read.h"
 #include "env/rocksdb_directory.h"
@@ -33,8 +35,13 @@ namespace {
 
 constexpr uint64_t kMicrosPerSecond = 1000000;
 
-std::string Arrow(const std::string& from, const std::string& to) {
-  return from + " -> " + to;
+// Outside of what is guarded: without memory the message names no path.
+std::string Arrow(const std::string& from, const std::string& to) noexcept {
+  try {
+    return from + " -> " + to;
+  } catch (const std::bad_alloc&) {
+    return std::string();
+  }
 }
 
 Result OpenForWriting(const OpenFilePtr& file, const std::string& path,
@@ -344,7 +351,9 @@ IOStatus DioFileSystem::LockFile(const std::string& path, const IOOptions&,
     if (locked.error() == EBUSY) {
       return Result::Error(EBUSY, "lock " + path + ": held by this process");
     }
-    if (locked.ok()) *lock = new DioFileLock(volume->shared_from_this(), ino);
+    if (!locked.ok()) return locked;
+    const OnUnwind unlock([&] { volume->UnlockName(ino); });
+    *lock = new DioFileLock(volume->shared_from_this(), ino);
     return locked;
   });
 }
@@ -358,21 +367,26 @@ IOStatus DioFileSystem::UnlockFile(rocksdb::FileLock* lock, const IOOptions&,
 IOStatus DioFileSystem::GetTestDirectory(const IOOptions& options,
                                          std::string* path,
                                          IODebugContext* dbg) {
-  const char* const from_user = getenv("TEST_TMPDIR");
-  if (from_user != nullptr && *from_user != '\0') {
-    *path = from_user;
-  } else {
-    *path = "/tmp/rocksdbtest-" + std::to_string(geteuid());
-  }
-  return CreateDirIfMissing(*path, options, dbg);
+  IOStatus status = Guarded("test directory", [&] {
+    const char* const from_user = getenv("TEST_TMPDIR");
+    if (from_user != nullptr && *from_user != '\0') {
+      *path = from_user;
+    } else {
+      *path = "/tmp/rocksdbtest-" + std::to_string(geteuid());
+    }
+    return Result::Ok();
+  });
+  return status.ok() ? CreateDirIfMissing(*path, options, dbg) : status;
 }
 
 IOStatus DioFileSystem::GetAbsolutePath(const std::string& path,
                                         const IOOptions&, std::string* absolute,
                                         IODebugContext*) {
-  const bool is_absolute = !path.empty() && path.front() == '/';
-  *absolute = is_absolute ? path : "/" + path;
-  return IOStatus::OK();
+  return Guarded(path, [&] {
+    const bool is_absolute = !path.empty() && path.front() == '/';
+    *absolute = is_absolute ? path : "/" + path;
+    return Result::Ok();
+  });
 }
 
 IOStatus DioFileSystem::GetFreeSpace(const std::string& path, const IOOptions&,

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <utility>
 
+#include "dio/out_of_memory.h"
 #include "env/open_file.h"
 
 namespace diofs {
@@ -63,8 +64,17 @@ Volume::Volume(std::unique_ptr<BlockDevice> device, const MountOptions& options)
     : device_(std::move(device)), options_(options) {}
 
 Volume::~Volume() {
-  if (Result r = Unmount(); !r.ok() && !forked()) {
-    Log(std::move(r).With("unmount " + device_->name()).ToString());
+  (void)CatchBadAlloc([this] {
+    if (Result r = Unmount(); !r.ok() && !forked()) {
+      Log(std::move(r).With("unmount " + device_->name()).ToString());
+    }
+    return Result::Ok();
+  });
+}
+
+Volume::ChangeLock::~ChangeLock() {
+  if (std::uncaught_exceptions() > exceptions_) {
+    (void)volume_->Stop(Result::Error(ENOMEM));
   }
 }
 
@@ -79,15 +89,16 @@ Result Volume::Mount(std::unique_ptr<BlockDevice> device,
     return Result::Error(EINVAL, "logical blocks above 4096 bytes");
   }
   std::shared_ptr<Volume> mounted(new Volume(std::move(device), options));
-  Result result = mounted->Recover();
-  if (result.ok() && !options.read_only) result = mounted->StartWriting();
-  if (!result.ok()) {
-    // Nothing was acknowledged yet, so nothing is owed to an unmount.
-    mounted->unmounted_ = true;
-    return result;
-  }
+  Result result = CatchBadAlloc([&] { return mounted->Start(); });
+  if (!result.ok()) return result;
+  mounted->unmounted_ = false;
   *volume = std::move(mounted);
   return Result::Ok();
+}
+
+Result Volume::Start() {
+  if (Result r = Recover(); !r.ok()) return r;
+  return options_.read_only ? Result::Ok() : StartWriting();
 }
 
 Result Volume::Recover() {
@@ -201,8 +212,10 @@ Result Volume::StartWriting() {
     commit_timer_ = std::make_unique<CommitTimer>(
         std::chrono::milliseconds(options_.commit_interval_ms), [this] {
           // An error is kept for whoever comes next.
-          (void)Stop(journal_->SwitchAhead());
-          (void)CommitDurable(journal_->tail_lsn());
+          (void)CatchBadAlloc([this] {
+            (void)Stop(journal_->SwitchAhead());
+            return CommitDurable(journal_->tail_lsn());
+          });
         });
   }
   return Result::Ok();
@@ -213,8 +226,11 @@ void Volume::StartDiscarding() {
   options.bytes_per_second = options_.discard_bytes_per_second;
   discarder_ = std::make_shared<Discarder>(
       device_.get(), options, [this](const DeviceRange& range) {
-        std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
-        free_space_.Discarded(BlocksOf(range));
+        (void)CatchBadAlloc([&] {
+          const ChangeLock lock(this);
+          free_space_.Discarded(BlocksOf(range));
+          return Result::Ok();
+        });
       });
 }
 
@@ -225,7 +241,7 @@ Result Volume::Unmount() {
   {
     // Behind this lock no operation can enter the journal any more, so that the
     // clean mark stored below names its true end.
-    std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+    const ChangeLock lock(this);
     if (unmounted_.exchange(true)) return Result::Ok();
     discarder = std::move(discarder_);
   }
@@ -234,25 +250,30 @@ Result Volume::Unmount() {
   if (commit_timer_ != nullptr) commit_timer_->Stop();
   Result result;
   if (!options_.read_only) {
-    result = CommitDurable(journal_->tail_lsn());
-    // With sync=none that was no more than a promise.
-    device_->ForgoFlushes(false);
-    if (result.ok()) result = FlushDevice();
-    if (result.ok()) {
-      superblock_.flags &= ~Superblock::kDirty;
-      superblock_.clean_sequence = journal_->next_sequence();
-      superblock_.clean_region_nonce = journal_->region_nonce();
-      result = StoreSuperblock(device_.get(), &superblock_);
-    }
+    result = CatchBadAlloc([this] { return MarkClean(); });
   }
   if (unmount_hook_) unmount_hook_(this);
   return result;
 }
 
+Result Volume::MarkClean() {
+  if (Result r = CommitDurable(journal_->tail_lsn()); !r.ok()) return r;
+  // With sync=none that was no more than a promise.
+  device_->ForgoFlushes(false);
+  if (Result r = FlushDevice(); !r.ok()) return r;
+  // What has not been told of since an error is not to pass for all there was.
+  if (stopped_) return stop_error_;
+  superblock_.flags &= ~Superblock::kDirty;
+  superblock_.clean_sequence = journal_->next_sequence();
+  superblock_.clean_region_nonce = journal_->region_nonce();
+  return StoreSuperblock(device_.get(), &superblock_);
+}
+
 Lsn Volume::EncodeSnapshot(std::vector<std::string>* chunks) {
   std::shared_lock<std::shared_mutex> lock(namespace_mutex_);
-  // A tree that is not what it should be: no number, which the journal refuses.
-  if (!read_only_reason_.empty()) return 0;
+  // A tree that is not what it should be, or may not be: no number, which the
+  // journal refuses.
+  if (!read_only_reason_.empty() || stopped_) return 0;
   EncodeSnapshotOf(namespace_, chunks);
   return journal_->TakeForSnapshot();
 }
@@ -421,7 +442,7 @@ Result Volume::CommitDurable(Lsn lsn) {
 }
 
 void Volume::ReleaseFrees() {
-  std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+  const ChangeLock lock(this);
   std::vector<Extent> to_discard;
   free_space_.Release(journal_->durable_lsn(),
                       discarder_ == nullptr ? nullptr : &to_discard);
@@ -441,7 +462,7 @@ void Volume::TakeBackDiscards() {
   // Who finds nothing to take back must see what the one before took.
   std::lock_guard<std::mutex> one_at_a_time(take_back_mutex_);
   const std::vector<DeviceRange> ranges = discarder->TakeBack();
-  std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+  const ChangeLock lock(this);
   for (const DeviceRange& range : ranges) {
     free_space_.Discarded(BlocksOf(range));
   }

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -249,9 +250,26 @@ class Volume : public std::enable_shared_from_this<Volume> {
   Result CommitWritten(Lsn lsn);
 
  private:
+  // namespace_mutex_ for writing. Where an exception ends it, something may be
+  // changed by half: nothing is changed any more.
+  class ChangeLock {
+   public:
+    explicit ChangeLock(Volume* volume)
+        : volume_(volume), lock_(volume->namespace_mutex_) {}
+    ChangeLock(const ChangeLock&) = delete;
+    ChangeLock& operator=(const ChangeLock&) = delete;
+    ~ChangeLock();
+
+   private:
+    Volume* const volume_;
+    const std::unique_lock<std::shared_mutex> lock_;
+    const int exceptions_ = std::uncaught_exceptions();
+  };
+
   Volume(std::unique_ptr<BlockDevice> device, const MountOptions& options);
 
   // Parts of a mount, in this order.
+  Result Start();
   Result Recover();
   Result ChooseSync();
   Result ClaimBlocks();
@@ -288,6 +306,7 @@ class Volume : public std::enable_shared_from_this<Volume> {
   Result SizeUnopenedLog(const InodePtr& inode);
   Result BeginSegment(const InodePtr& inode, LogSegment* segment);
   Result ReopenLog(const InodePtr& inode);
+  Result MarkClean();
   // Any error of the journal or of a flush ends all changes of this mount.
   Result Stop(Result error);
   std::shared_ptr<OpenFile> OpenLocked(const InodePtr& inode);
@@ -341,7 +360,8 @@ class Volume : public std::enable_shared_from_this<Volume> {
 
   // A hint, so that a sync need not take the namespace lock to find no frees.
   std::atomic<bool> frees_pending_{false};
-  std::atomic<bool> unmounted_{false};
+  // Until it is mounted, too: nothing is owed to an unmount.
+  std::atomic<bool> unmounted_{true};
 };
 
 // Where a volume's journal lies.

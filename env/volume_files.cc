@@ -11,7 +11,7 @@ namespace diofs {
 Result Volume::WithReclaim(
     const std::function<Result(bool last_attempt)>& attempt) {
   {
-    std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+    const ChangeLock lock(this);
     if (Result r = CheckWritableLocked(); !r.ok()) return r;
     Result result = attempt(/*last_attempt=*/false);
     if (result.error() != ENOSPC || (free_space_.pending_lsn() == 0 &&
@@ -23,7 +23,7 @@ Result Volume::WithReclaim(
   // their discard, which may be given up.
   if (Result r = ReclaimFrees(); !r.ok()) return r;
   TakeBackDiscards();
-  std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+  const ChangeLock lock(this);
   if (Result r = CheckWritableLocked(); !r.ok()) return r;
   return attempt(/*last_attempt=*/true);
 }
@@ -62,7 +62,7 @@ Result Volume::Publish(const InodePtr& inode, uint64_t size_bytes,
                        uint64_t checksum_blocks, Lsn* lsn) {
   *lsn = 0;
   if (Result r = CheckOwner(); !r.ok()) return r;
-  std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+  const ChangeLock lock(this);
   if (Result r = CheckWritableLocked(); !r.ok()) return r;
   // A file without a name ends with its last handle: nothing to remember.
   if (inode->link_count == 0) return Result::Ok();
@@ -112,7 +112,7 @@ Result Volume::Publish(const InodePtr& inode, uint64_t size_bytes,
 Result Volume::Shrink(const InodePtr& inode, uint64_t size_bytes, Lsn* lsn) {
   *lsn = 0;
   if (Result r = CheckOwner(); !r.ok()) return r;
-  std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+  const ChangeLock lock(this);
   if (Result r = CheckWritableLocked(); !r.ok()) return r;
   const uint64_t blocks = BlocksFor(size_bytes);
   if (inode->link_count == 0) {
@@ -162,7 +162,7 @@ Lsn Volume::ShrinkJournaledLocked(Inode* inode, uint64_t size_bytes) {
 
 void Volume::TrimExcess(const InodePtr& inode) {
   if (forked()) return;
-  std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+  const ChangeLock lock(this);
   // After an unmount the free space is nobody's concern any more.
   if (!unmounted_ && inode->link_count != 0) TrimExcessLocked(inode);
 }
@@ -179,7 +179,7 @@ void Volume::TrimExcessLocked(const InodePtr& inode) {
 
 void Volume::Release(const InodePtr& inode) {
   if (forked()) return;
-  std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+  const ChangeLock lock(this);
   if (--inode->open_count != 0 || unmounted_ || !read_only_reason_.empty()) {
     return;
   }

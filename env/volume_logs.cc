@@ -63,7 +63,7 @@ Result Volume::ContinueLog(const InodePtr& inode, LogSegment* segment,
 }
 
 Result Volume::ReopenLog(const InodePtr& inode) {
-  std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+  const ChangeLock lock(this);
   if (Result r = CheckWritableLocked(); !r.ok()) return r;
   MetadataOp op;
   op.type = OpType::kLogEnd;
@@ -81,7 +81,7 @@ Result Volume::ReopenLog(const InodePtr& inode) {
 Result Volume::BeginSegment(const InodePtr& inode, LogSegment* segment) {
   if (Result r = FlushDevice(); !r.ok()) return r;
   if (Result r = RandomNonce(&segment->generation); !r.ok()) return r;
-  std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+  const ChangeLock lock(this);
   if (Result r = CheckWritableLocked(); !r.ok()) return r;
   if (Result r = CheckRoomLocked(kSegmentBytesInSnapshot, kRoomForLogs);
       !r.ok()) {
@@ -166,7 +166,7 @@ Result Volume::ExtendLogAhead(const InodePtr& inode, uint64_t want_blocks,
   *lsn = 0;
   if (Result r = CheckOwner(); !r.ok()) return r;
   {
-    std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+    const ChangeLock lock(this);
     if (Result r = CheckWritableLocked(); !r.ok()) return r;
     // The reserve is for what is needed.
     Result result =
@@ -182,7 +182,7 @@ Result Volume::CloseLog(const InodePtr& inode, const LogPosition& end,
                         bool may_go_on, Lsn* lsn) {
   *lsn = 0;
   if (Result r = CheckOwner(); !r.ok()) return r;
-  std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+  const ChangeLock lock(this);
   if (Result r = CheckWritableLocked(); !r.ok()) return r;
   if (inode->link_count == 0 || inode->log->empty()) return Result::Ok();
   MetadataOp op;
@@ -243,7 +243,7 @@ Result Volume::PrepareCut(const InodePtr& inode, uint64_t keep_blocks,
 
 void Volume::AbandonCut(const LogCut& cut) {
   if (forked()) return;
-  std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+  const ChangeLock lock(this);
   if (!unmounted_) free_space_.FreeNow(cut.extents);
 }
 
@@ -251,7 +251,7 @@ Result Volume::FinishCut(const InodePtr& inode, const LogCut& cut,
                          const LogSegment& segment, const LogPosition& end,
                          Lsn* lsn) {
   if (Result r = CheckOwner(); !r.ok()) return r;
-  std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+  const ChangeLock lock(this);
   if (Result r = CheckWritableLocked(); !r.ok()) return r;
   const std::shared_ptr<const ExtentMap> map = inode->map();
   // A reader may still be under way in what is cut off: it stays allocated

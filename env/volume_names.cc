@@ -21,7 +21,7 @@ Result Volume::Change(const PrepareFn& prepare) {
   if (Result r = CheckOwner(); !r.ok()) return r;
   Lsn lsn = 0;
   {
-    std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+    const ChangeLock lock(this);
     if (Result r = CheckWritableLocked(); !r.ok()) return r;
     MetadataOp op;
     if (Result r = prepare(&op); !r.ok()) return r;
@@ -39,7 +39,7 @@ Result Volume::CreateFile(std::string_view path,
   Lsn lsn = 0;
   std::shared_ptr<OpenFile> opened;
   {
-    std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+    const ChangeLock lock(this);
     if (Result r = CheckWritableLocked(); !r.ok()) return r;
     if (Result r =
             CheckRoomLocked(kNameOverheadBytes + path.size(), kRoomForNew);
@@ -112,8 +112,9 @@ Result Volume::Open(std::string_view path, std::shared_ptr<OpenFile>* file) {
 }
 
 std::shared_ptr<OpenFile> Volume::OpenLocked(const InodePtr& inode) {
+  auto opened = std::make_shared<OpenFile>(shared_from_this(), inode);
   ++inode->open_count;
-  return std::make_shared<OpenFile>(shared_from_this(), inode);
+  return opened;
 }
 
 Result Volume::Mkdir(std::string_view path) {
@@ -242,7 +243,7 @@ Result Volume::LockName(std::string_view path, uint64_t* ino) {
   Lsn lsn = 0;
   {
     // One step, so that of two who find no file only one gets the lock.
-    std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+    const ChangeLock lock(this);
     if (Result r = CheckWritableLocked(); !r.ok()) return r;
     Namespace::Lookup found;
     if (Result r = namespace_.Resolve(path, &found); !r.ok()) return r;
@@ -272,7 +273,7 @@ Result Volume::LockName(std::string_view path, uint64_t* ino) {
 
 void Volume::UnlockName(uint64_t ino) {
   if (forked()) return;
-  std::unique_lock<std::shared_mutex> lock(namespace_mutex_);
+  const ChangeLock lock(this);
   locked_inos_.erase(ino);
 }
 

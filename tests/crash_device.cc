@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "dio/dio.h"
+#include "tests/allocation_scope.h"
 
 namespace diofs {
 
@@ -74,6 +75,7 @@ void CrashDevice::RecordWrite(const Bio& bio) {
 }
 
 void CrashDevice::DoSubmit(Bio* const* bios, size_t count) {
+  const AllocationScope not_counted(false);
   const std::lock_guard<std::mutex> lock(mutex_);
   for (size_t i = 0; i < count; ++i) {
     RecordWrite(*bios[i]);
@@ -95,6 +97,7 @@ bool CrashDevice::CompleteOldest() {
 
 // Also called for one that was interrupted and is tried again.
 int64_t CrashDevice::DoMove(Bio* bio) {
+  const AllocationScope not_counted(false);
   const std::lock_guard<std::mutex> lock(mutex_);
   const bool write = bio->direction() == IoDirection::kWrite;
   if (const int error = Arrive(write ? SimOp::kWrite : SimOp::kRead);
@@ -127,6 +130,7 @@ int64_t CrashDevice::DoMove(Bio* bio) {
 }
 
 Result CrashDevice::DoFlush() {
+  const AllocationScope not_counted(false);
   const std::lock_guard<std::mutex> lock(mutex_);
   if (const int error = Arrive(SimOp::kFlush); error != 0) {
     return Result::Error(error);
@@ -139,6 +143,7 @@ Result CrashDevice::DoFlush() {
 }
 
 Result CrashDevice::DoDiscard(uint64_t offset, uint64_t bytes) {
+  const AllocationScope not_counted(false);
   const std::lock_guard<std::mutex> lock(mutex_);
   CrashWrite write;
   write.offset = offset;

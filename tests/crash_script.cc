@@ -3,8 +3,10 @@
 #include <cerrno>
 #include <utility>
 
+#include "dio/out_of_memory.h"
 #include "env/file_kind.h"
 #include "env/open_file.h"
+#include "tests/allocation_scope.h"
 
 namespace diofs {
 namespace {
@@ -14,6 +16,13 @@ std::string DirectoryOf(const std::string& path) {
 }
 
 constexpr int kMany = 20;
+
+// A call of the volume, whose allocations may fail.
+template <typename Body>
+Result Call(const Body& body) {
+  const AllocationScope counted(true);
+  return CatchBadAlloc(body);
+}
 
 }  // namespace
 
@@ -28,6 +37,11 @@ std::string ToString(const std::vector<CrashStep>& steps) {
             kNames[static_cast<size_t>(step.op)] + std::to_string(step.name);
   }
   return text;
+}
+
+CrashScript::~CrashScript() {
+  const AllocationScope counted(true);
+  writers_.clear();
 }
 
 CrashScript::CrashScript(std::vector<std::string> names,
@@ -79,7 +93,9 @@ Result CrashScript::WriterOf(const std::string& path,
                              std::shared_ptr<FileWriter>* writer) {
   std::shared_ptr<FileWriter>& kept = writers_[path];
   if (kept == nullptr) {
-    if (Result r = OpenWriter(volume_.get(), path, &kept); !r.ok()) return r;
+    Result opened =
+        Call([&] { return OpenWriter(volume_.get(), path, &kept); });
+    if (!opened.ok()) return opened;
   }
   *writer = kept;
   return Result::Ok();
@@ -90,9 +106,11 @@ Result CrashScript::CloseWriter(const std::string& path) {
   if (found == writers_.end()) return Result::Ok();
   model_.Publish(path);
   Note();
-  Result result = found->second->Close();
-  writers_.erase(found);
-  return result;
+  return Call([&] {
+    Result result = found->second->Close();
+    writers_.erase(found);
+    return result;
+  });
 }
 
 Result CrashScript::Append(const std::string& path, size_t bytes, bool flush) {
@@ -105,7 +123,8 @@ Result CrashScript::Append(const std::string& path, size_t bytes, bool flush) {
           volume_->flush_mode() != FlushMode::kMemory;
   if (flush) model_.Publish(path);
   Note();
-  const Result appended = writer->Append(more.data(), more.size());
+  const Result appended =
+      Call([&] { return writer->Append(more.data(), more.size()); });
   if (full_volume_ && appended.error() == ENOSPC) {
     // Nothing was taken; what was there may have been written meanwhile.
     model_ = before;
@@ -113,7 +132,8 @@ Result CrashScript::Append(const std::string& path, size_t bytes, bool flush) {
     return Result::Ok();
   }
   if (!appended.ok()) return appended;
-  return flush ? writer->Flush() : Result::Ok();
+  if (!flush) return appended;
+  return Call([&] { return writer->Flush(); });
 }
 
 Result CrashScript::RenameOver(const std::string& from, const std::string& to) {
@@ -125,7 +145,7 @@ Result CrashScript::RenameOver(const std::string& from, const std::string& to) {
     writers_[to] = std::move(writer->second);
     writers_.erase(writer);
   }
-  return volume_->Rename(from, to);
+  return Call([&] { return volume_->Rename(from, to); });
 }
 
 Result CrashScript::Truncate(const std::string& path, uint64_t bytes) {
@@ -134,7 +154,7 @@ Result CrashScript::Truncate(const std::string& path, uint64_t bytes) {
   const CrashModel before = model_;
   model_.Truncate(path, bytes);
   Note();
-  Result result = writer->Truncate(bytes);
+  Result result = Call([&] { return writer->Truncate(bytes); });
   // A log is copied in part.
   if (!full_volume_ || result.error() != ENOSPC) return result;
   model_ = before;
@@ -147,7 +167,7 @@ Result CrashScript::Sync(const std::string& path) {
   if (Result r = WriterOf(path, &writer); !r.ok()) return r;
   model_.Publish(path);
   Note();
-  if (Result r = writer->Sync(); !r.ok()) return r;
+  if (Result r = Call([&] { return writer->Sync(); }); !r.ok()) return r;
   model_.Synced(path);
   Note();
   return Result::Ok();
@@ -159,14 +179,16 @@ Result CrashScript::MakeMany() {
         "/many" + std::to_string(i) + std::string(200, 'x');
     model_.Mkdir(path);
     Note();
-    if (Result r = volume_->Mkdir(path); !r.ok()) return r;
+    Result made = Call([&] { return volume_->Mkdir(path); });
+    if (!made.ok()) return made;
   }
   for (int i = 0; i < kMany; ++i) {
     const std::string path =
         "/many" + std::to_string(i) + std::string(200, 'x');
     model_.Unlink(path + "/");
     Note();
-    if (Result r = volume_->Rmdir(path); !r.ok()) return r;
+    Result gone = Call([&] { return volume_->Rmdir(path); });
+    if (!gone.ok()) return gone;
   }
   return Result::Ok();
 }
@@ -179,9 +201,12 @@ Result CrashScript::Run(const CrashStep& step) {
       if (Result r = CloseWriter(path); !r.ok()) return r;
       model_.Create(path, FileKindFromName(path));
       Note();
-      std::shared_ptr<OpenFile> file;
-      if (Result r = volume_->CreateFile(path, &file); !r.ok()) return r;
-      return FileWriter::Open(file, &writers_[path]);
+      std::shared_ptr<FileWriter>& writer = writers_[path];
+      return Call([&] {
+        std::shared_ptr<OpenFile> file;
+        if (Result r = volume_->CreateFile(path, &file); !r.ok()) return r;
+        return FileWriter::Open(file, &writer);
+      });
     }
     case CrashOp::kAppend:
       return Append(path, kBlockBytes, true);
@@ -196,12 +221,12 @@ Result CrashScript::Run(const CrashStep& step) {
     case CrashOp::kLink:
       model_.Link(path, other);
       Note();
-      return volume_->Link(path, other);
+      return Call([&] { return volume_->Link(path, other); });
     case CrashOp::kDelete:
       if (Result r = CloseWriter(path); !r.ok()) return r;
       model_.Unlink(path);
       Note();
-      return volume_->Unlink(path);
+      return Call([&] { return volume_->Unlink(path); });
     case CrashOp::kTruncate:
       return Truncate(path, model_.Content(path).size() / 2);
     case CrashOp::kReuse:
@@ -214,15 +239,17 @@ Result CrashScript::Run(const CrashStep& step) {
       const std::string directory = DirectoryOf(path);
       model_.Mkdir(directory);
       Note();
-      return volume_->Mkdir(directory);
+      return Call([&] { return volume_->Mkdir(directory); });
     }
     case CrashOp::kSyncNames:
-      if (Result r = volume_->SyncNames(); !r.ok()) return r;
+      if (Result r = Call([&] { return volume_->SyncNames(); }); !r.ok()) {
+        return r;
+      }
       model_.SyncedNames();
       Note();
       return Result::Ok();
     case CrashOp::kSwitch:
-      return volume_->journal()->SwitchRegion();
+      return Call([&] { return volume_->journal()->SwitchRegion(); });
     case CrashOp::kMany:
       return MakeMany();
   }
@@ -233,7 +260,7 @@ Result CrashScript::Finish() {
   for (const std::string& name : names_) {
     if (Result r = CloseWriter(name); !r.ok()) return r;
   }
-  if (Result r = volume_->Unmount(); !r.ok()) return r;
+  if (Result r = Call([&] { return volume_->Unmount(); }); !r.ok()) return r;
   model_.SyncedNames();
   for (const std::string& name : names_) {
     if (model_.Exists(name)) model_.Synced(name);

@@ -48,6 +48,9 @@ class CrashScript {
   // the volume's and may be null.
   CrashScript(std::vector<std::string> names, std::shared_ptr<Volume> volume,
               CrashDevice* device, CrashModel model);
+  CrashScript(const CrashScript&) = delete;
+  CrashScript& operator=(const CrashScript&) = delete;
+  ~CrashScript();
 
   // ENOSPC becomes an answer: nothing has changed, and the walk goes on.
   void ExpectFullVolume() { full_volume_ = true; }

@@ -17,7 +17,9 @@
 #include <vector>
 
 #include "dio/buffer_pool.h"
+#include "dio/out_of_memory.h"
 #include "env/volume.h"
+#include "tests/allocation_faults.h"
 #include "tests/child_process.h"
 #include "tests/crash_explorer.h"
 #include "tests/crash_script.h"
@@ -75,7 +77,12 @@ Outcome RunWith(const CowImage& fresh, const Geometry& geometry,
     CrashDevice* const kept = device.get();
     plan(kept);
     std::shared_ptr<Volume> volume;
-    Result result = Volume::Mount(std::move(device), NoClock(), &volume);
+    Result result;
+    {
+      const AllocationScope counted(true);
+      result = CatchBadAlloc(
+          [&] { return Volume::Mount(std::move(device), NoClock(), &volume); });
+    }
     if (result.ok()) {
       CrashScript script(kNames, volume, nullptr, model);
       for (const CrashStep& step : kSteps) {
@@ -87,6 +94,7 @@ Outcome RunWith(const CowImage& fresh, const Geometry& geometry,
     run.met = met(result.ok() ? kept : nullptr);
     run.error = result.error();
     // What closing everything writes after a failure must do no harm either.
+    const AllocationScope counted(true);
     volume.reset();
   }
   std::mt19937_64 rng(seed);
@@ -252,6 +260,33 @@ TEST(FaultsTest, OfTheNthBuffer) {
       failed += WEXITSTATUS(status) == kFailed;
     }
     EXPECT_GT(failed, 2);
+  }
+}
+
+// Of a program that allocates with operator new.
+TEST(FaultsTest, OfTheNthAllocation) {
+  const AllocationScope not_counted(false);
+  const uint64_t seed = TestSeed();
+  const Geometry geometry = CrashGeometry(kVolumeBytes, 512, seed % 2 == 0);
+  const CowImage fresh = FreshVolume(geometry);
+  for (const bool forever : {false, true}) {
+    uint64_t failed = 0;
+    bool met = true;
+    const uint64_t stride = 1000 / ScaledRounds(1000);
+    uint64_t n = 1 + seed % stride;
+    for (; met; n += stride) {
+      const Outcome run = RunWith(
+          fresh, geometry,
+          [&](CrashDevice*) { AllocationFaults::FailNth(n, forever); },
+          [](const CrashDevice*) { return true; }, seed + n);
+      met = AllocationFaults::Stop();
+      ASSERT_EQ(run.problem, "") << "n = " << n << ", error " << run.error;
+      failed += run.error != 0;
+    }
+    std::printf("%llu allocations, %llu failed the run\n",
+                static_cast<unsigned long long>(n),
+                static_cast<unsigned long long>(failed));
+    EXPECT_GT(failed, n / 2);
   }
 }
 
