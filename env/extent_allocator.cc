@@ -89,6 +89,14 @@ Result ExtentAllocator::Allocate(uint64_t want, uint64_t need, uint64_t reserve,
   return Result::Ok();
 }
 
+uint64_t ExtentAllocator::FreeFrom(uint64_t start) const {
+  auto run = by_start_.upper_bound(start);
+  if (run == by_start_.begin()) return 0;
+  --run;
+  const uint64_t end = run->first + run->second;
+  return end > start ? end - start : 0;
+}
+
 void ExtentAllocator::Insert(uint64_t start, uint64_t count) {
   by_start_.emplace(start, count);
   by_size_.emplace(count, start);

@@ -33,6 +33,9 @@ class ExtentAllocator {
   Result Allocate(uint64_t want, uint64_t need, uint64_t reserve,
                   std::vector<Extent>* extents);
 
+  // How many blocks from `start` on are free; 0 where that one is not.
+  uint64_t FreeFrom(uint64_t start) const;
+
   uint64_t free_blocks() const { return free_blocks_; }
   uint64_t largest_run() const {
     return by_size_.empty() ? 0 : by_size_.rbegin()->first;

@@ -39,14 +39,20 @@ class FreeSpace {
   // given up instead, unless this is the caller's `last_attempt`. ENOSPC.
   Result Allocate(uint64_t need, uint64_t want, SpacePriority priority,
                   std::vector<Extent>* extents, bool last_attempt = true);
+  // The same for a log: where one lay that was deleted, if there is room for
+  // half of what is wanted. Those blocks have been written before, which a
+  // device or the host of an image may have to do something for the first time.
+  Result AllocateForLog(uint64_t need, uint64_t want, SpacePriority priority,
+                        std::vector<Extent>* extents, bool last_attempt = true);
   // Gives back blocks that no journal frame has ever named.
   void FreeNow(const std::vector<Extent>& extents);
   // Blocks that are free as soon as `lsn` is durable: an earlier state of the
   // volume still owns them.
-  void FreeWhenDurable(Lsn lsn, std::vector<Extent> extents);
+  void FreeWhenDurable(Lsn lsn, std::vector<Extent> extents,
+                       FileLayout layout = FileLayout::kPlain);
   // Everything freed at or below `durable` becomes allocatable; or, where
   // `to_discard` is not null, is handed out there and stays taken until
-  // Discarded.
+  // Discarded. What was a log's is kept for the next ones, within bounds.
   void Release(Lsn durable, std::vector<Extent>* to_discard = nullptr);
   void Discarded(Extent extent);
 
@@ -64,10 +70,18 @@ class FreeSpace {
   struct PendingFree {
     Lsn lsn;
     std::vector<Extent> extents;
+    FileLayout layout;
   };
+
+  void KeepForLogs(const std::vector<Extent>& extents,
+                   std::vector<Extent>* to_discard);
 
   ExtentAllocator allocator_;
   std::deque<PendingFree> pending_;  // by lsn
+  // Where deleted logs lay, the last one at the end: free, and perhaps taken by
+  // others since.
+  std::deque<Extent> log_extents_;
+  uint64_t log_extent_blocks_ = 0;
   uint64_t pending_blocks_ = 0;
   uint64_t discarding_blocks_ = 0;
   uint64_t total_blocks_ = 0;

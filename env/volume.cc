@@ -392,7 +392,8 @@ void Volume::DropLocked(const InodePtr& inode) {
                  inode->truncated.end());
   inode->truncated.clear();
   inode->set_map(std::make_shared<ExtentMap>());
-  free_space_.FreeWhenDurable(inode->unlink_lsn, std::move(extents));
+  free_space_.FreeWhenDurable(inode->unlink_lsn, std::move(extents),
+                              inode->layout);
   frees_pending_ = true;
 }
 

@@ -114,8 +114,8 @@ Result Volume::ExtendLogLocked(const InodePtr& inode, uint64_t need_blocks,
                                Lsn* lsn) {
   const std::shared_ptr<const ExtentMap> map = inode->map();
   std::vector<Extent> extents;
-  Result result = free_space_.Allocate(need_blocks, want_blocks, priority,
-                                       &extents, last_attempt);
+  Result result = free_space_.AllocateForLog(need_blocks, want_blocks, priority,
+                                             &extents, last_attempt);
   if (!result.ok()) return result;
   auto longer = std::make_shared<ExtentMap>(*map);
   for (const Extent& extent : extents) longer->Append(extent);

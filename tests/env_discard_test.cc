@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "dio/discarder.h"
+#include "env/file_writer.h"
 #include "env/format.h"
+#include "env/open_file.h"
 #include "env/volume.h"
 #include "tests/sim_device.h"
 #include "tests/test_seed.h"
@@ -63,6 +65,47 @@ TEST_F(DiscardTest, ADeletedFilesBlocksAreDiscarded) {
   while (DiscardedBytes() < 4 << 20) std::this_thread::yield();
   EXPECT_EQ(4u << 20, DiscardedBytes());
   EXPECT_EQ(free_before, Usage().free_blocks);
+  EXPECT_EQ("", SpaceProblem(volume_.get()));
+}
+
+// Written once, they are good for the next log, which would have to wait.
+TEST_F(DiscardTest, ADeletedLogsBlocksAreTheNextOnes) {
+  Mount(FormattedSim(kVolumeBytes));
+  const std::string content = Pattern(1, 100'000);
+  Extent first;
+  for (int i = 0; i < 3; ++i) {
+    const std::string path = "/00000" + std::to_string(i) + ".log";
+    std::shared_ptr<FileWriter> writer;
+    ASSERT_TRUE(OpenWriter(volume_.get(), path, &writer).ok());
+    writer->SetPreallocation(1 << 20);
+    for (int part = 0; part < 9; ++part) {
+      ASSERT_TRUE(writer->Append(content.data(), content.size()).ok());
+    }
+    OpenFilePtr file;
+    ASSERT_TRUE(volume_->Open(path, &file).ok());
+    const Extent extent = file->inode()->map()->extents()[0];
+    if (i == 0) first = extent;
+    EXPECT_EQ(extent.start, first.start);
+    ASSERT_TRUE(writer->Sync().ok());
+    ASSERT_TRUE(writer->Close().ok());
+    writer.reset();
+    file.reset();
+    ASSERT_TRUE(volume_->Unlink(path).ok());
+    // A hole that fits as well, below the others.
+    const std::string hole = "/hole" + std::to_string(i);
+    ASSERT_TRUE(
+        WriteFile(volume_.get(), hole, Pattern(2, 1 << 20), false).ok());
+    ASSERT_TRUE(volume_->Sync().ok());
+    ASSERT_TRUE(volume_->Unlink(hole).ok());
+    ASSERT_TRUE(volume_->Sync().ok());
+  }
+  ASSERT_TRUE(volume_->Unmount().ok());
+  for (const SimEvent& event : sim_->Events()) {
+    if (event.op != SimOp::kDiscard) continue;
+    const uint64_t start = first.start * kBlockBytes;
+    EXPECT_TRUE(event.offset + event.bytes <= start ||
+                event.offset >= start + 800'000);
+  }
   EXPECT_EQ("", SpaceProblem(volume_.get()));
 }
 
