@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 #include "dio/dio.h"
 
@@ -73,12 +74,8 @@ BlockDevice* Bio::Pop() {
   return top();
 }
 
-BioPool::BioPool(size_t capacity) : capacity_(capacity) {
-  // Where no other can be had, everything moves with this one.
-  Bio* const first = new Bio;
-  ++made_;
-  first->pool_ = this;
-  Put(first);
+BioPool::BioPool(size_t capacity) : capacity_(capacity), reserve_(new Bio) {
+  reserve_->pool_ = this;
 }
 
 BioPool::~BioPool() {
@@ -87,6 +84,7 @@ BioPool::~BioPool() {
     first_free_ = bio->next_;
     delete bio;
   }
+  delete reserve_;
 }
 
 Bio* BioPool::TryGet() {
@@ -100,19 +98,17 @@ Bio* BioPool::TryGet() {
     --free_count_;
     return bio;
   }
+  if (made_ < capacity_) {
+    // Not value-initialised: 2 KiB of segments need no zeroing.
+    if (Bio* const bio = new (std::nothrow) Bio; bio != nullptr) {
+      ++made_;
+      bio->pool_ = this;
+      return bio;
+    }
+  }
   // Those of other threads, where it is that or nothing.
-  if (made_ == capacity_) return TakeFromShards();
-  Bio* const bio = Make();
-  return bio != nullptr ? bio : TakeFromShards();
-}
-
-Bio* BioPool::Make() {
-  // Not value-initialised: 2 KiB of segments need no zeroing.
-  Bio* const bio = new (std::nothrow) Bio;
-  if (bio == nullptr) return nullptr;
-  ++made_;
-  bio->pool_ = this;
-  return bio;
+  if (Bio* const bio = TakeFromShards(); bio != nullptr) return bio;
+  return std::exchange(reserve_free_, false) ? reserve_ : nullptr;
 }
 
 Bio* BioPool::TakeFromShards() {
@@ -126,6 +122,11 @@ Bio* BioPool::TakeFromShards() {
 }
 
 void BioPool::Put(Bio* bio) {
+  if (IsReserve(bio)) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    reserve_free_ = true;
+    return;
+  }
   Bio* none = nullptr;
   if (shards_[ThreadShard()].free.compare_exchange_strong(
           none, bio, std::memory_order_release, std::memory_order_relaxed)) {
@@ -148,7 +149,8 @@ size_t BioPool::FreeInShards() const {
 size_t BioPool::in_use() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   // One that wanders between shards just now may be counted twice.
-  return made_ - std::min(made_, free_count_ + FreeInShards());
+  return made_ - std::min(made_, free_count_ + FreeInShards() +
+                                     (reserve_free_ ? 1 : 0));
 }
 
 }  // namespace diofs

@@ -133,6 +133,9 @@ class BioPool {
   // Null when all are out.
   Bio* TryGet();
   void Put(Bio* bio);
+  // Is it the one that is handed out where there is no other? Whoever has it
+  // brings it back without waiting for anything but its transfer.
+  bool IsReserve(const Bio* bio) const { return bio == reserve_; }
   // Bios handed out and not yet returned; each pins memory of a caller. 0 when
   // nothing is in flight.
   size_t in_use() const;
@@ -144,15 +147,15 @@ class BioPool {
   struct alignas(kCacheLineBytes) Shard {
     std::atomic<Bio*> free{nullptr};
   };
-  // Null where there is no memory.
-  Bio* Make();
   Bio* TakeFromShards();
   size_t FreeInShards() const;
 
   const size_t capacity_;
+  Bio* const reserve_;  // made first, so that progress needs no memory
   std::array<Shard, kThreadShards> shards_;
   mutable std::mutex mutex_;  // guards all below
-  size_t made_ = 0;
+  bool reserve_free_ = true;
+  size_t made_ = 1;
   Bio* first_free_ = nullptr;
   size_t free_count_ = 0;
 };

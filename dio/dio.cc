@@ -61,7 +61,7 @@ Dio::Submission Dio::Submit(const DioRequest& request, Plug* plug) {
 Result Dio::Wait(uint32_t wait_nr) {
   if (finished_ || !submitted_) return result_;
   if (device_->stale()) {
-    return Result::Error(ESTALE, device_->name() + ": opened before a fork");
+    return Result::Error(ESTALE, "opened before a fork").With(device_->name());
   }
   if (!done()) device_->Wait(this, wait_nr);
   Finish();
@@ -74,7 +74,8 @@ void Dio::BioDone(Bio* bio, int64_t result) {
   // on the thread that waits, for that takes time. Bios that wait for that must
   // not be those which others wait for.
   if (direction_ == IoDirection::kRead && IsBadBlock(result) &&
-      device_->bios_in_use() <= device_->max_bios() / 2) {
+      device_->bios_in_use() <= device_->max_bios() / 2 &&
+      !bio->pool_->IsReserve(bio)) {
     NoteError(&read_error_, static_cast<int>(-result));
     bio->next_ = failed_reads_.load(std::memory_order_relaxed);
     while (!failed_reads_.compare_exchange_weak(bio->next_, bio,

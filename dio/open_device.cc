@@ -229,12 +229,12 @@ Geometry WithoutRings(Geometry geometry) {
   return geometry;
 }
 
-// Takes `fd`.
 std::unique_ptr<BlockDevice> MakeDevice(const std::string& path,
                                         const OpenDeviceOptions& options,
-                                        const Geometry& geometry, int fd) {
+                                        const Geometry& geometry, ScopedFd fd) {
   if (options.backend == Backend::kSync) {
-    return std::make_unique<SyncDevice>(path, WithoutRings(geometry), fd);
+    return std::make_unique<SyncDevice>(path, WithoutRings(geometry),
+                                        std::move(fd));
   }
   if (options.backend == Backend::kAuto && !geometry.nowait) {
     Log(options, path +
@@ -244,7 +244,7 @@ std::unique_ptr<BlockDevice> MakeDevice(const std::string& path,
     std::unique_ptr<BlockDevice> device;
     std::string note;
     const Result result =
-        UringDevice::Create(path, geometry, fd, &device, &note);
+        UringDevice::Create(path, geometry, &fd, &device, &note);
     if (result.ok()) {
       if (!note.empty()) Log(options, path + ": " + note);
       return device;
@@ -252,7 +252,8 @@ std::unique_ptr<BlockDevice> MakeDevice(const std::string& path,
     Log(options, path + ": io_uring is not available (" + result.ToString() +
                      "); using a pool of threads");
   }
-  return std::make_unique<ThreadsDevice>(path, WithoutRings(geometry), fd);
+  return std::make_unique<ThreadsDevice>(path, WithoutRings(geometry),
+                                         std::move(fd));
 }
 
 // Makes the name of a new file durable.
@@ -310,7 +311,7 @@ Result OpenBlockDevice(const std::string& path,
   Geometry geometry;
   result = Geometry::Probe(fd.get(), &geometry);
   if (!result.ok()) return std::move(result).With(resolved);
-  *device = MakeDevice(resolved, options, geometry, fd.Release());
+  *device = MakeDevice(resolved, options, geometry, std::move(fd));
   return Result::Ok();
 }
 

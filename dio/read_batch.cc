@@ -230,7 +230,7 @@ void ReadBatch::Complete(Extent* extent, uint32_t wait_nr) {
     range->result = Result::Bytes(bytes);
     // Short though the file goes on: there was no memory for more.
     if (bytes < InsideFile(range->offset, range->length, file_size_)) {
-      range->result = Result::Error(EFAULT, device_->name());
+      range->result = Result::Error(EFAULT).With(device_->name());
     }
   }
 }

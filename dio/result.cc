@@ -6,21 +6,23 @@
 
 namespace diofs {
 
-Result Result::Error(int error, std::string context) {
+Result Result::Error(int error, std::string_view context) noexcept {
   Result result;
   result.error_ = error == 0 ? EIO : error;
-  if (!context.empty()) result.SetContext(std::move(context));
+  if (!context.empty()) result.SetContext(context);
   return result;
 }
 
-Result Result::FromErrno(std::string context) {
-  return Error(errno, std::move(context));
+Result Result::FromErrno(std::string_view context) noexcept {
+  return Error(errno, context);
 }
 
-Result Result::With(const std::string& where) && noexcept {
+Result Result::With(std::string_view where) && noexcept {
   if (ok() || where.empty()) return std::move(*this);
   try {
-    SetContext(context_ == nullptr ? where : where + ": " + *context_);
+    std::string longer(where);
+    if (context_ != nullptr) longer.append(": ").append(*context_);
+    SetContext(longer);
   } catch (const std::bad_alloc&) {
     // It is told with what is known already.
   }
@@ -34,9 +36,9 @@ std::string Result::ToString() const {
   return context_ == nullptr ? what : *context_ + ": " + what;
 }
 
-void Result::SetContext(std::string context) noexcept {
+void Result::SetContext(std::string_view context) noexcept {
   try {
-    context_ = std::make_shared<const std::string>(std::move(context));
+    context_ = std::make_shared<const std::string>(context);
   } catch (const std::bad_alloc&) {
     // The number has to do.
   }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace diofs {
@@ -28,9 +29,9 @@ class [[nodiscard]] Result {
   }
   // `error` is a positive errno; 0 would be a success in disguise and becomes
   // EIO.
-  static Result Error(int error, std::string context = std::string());
+  static Result Error(int error, std::string_view context = {}) noexcept;
   // The errno the last system call left behind.
-  static Result FromErrno(std::string context);
+  static Result FromErrno(std::string_view context) noexcept;
 
   bool ok() const { return error_ == 0; }
   // A positive errno, 0 on success.
@@ -39,7 +40,7 @@ class [[nodiscard]] Result {
 
   // The same error, told with where it happened put in front:
   // "journal: write frame 17: " + what it said before.
-  Result With(const std::string& where) && noexcept;
+  Result With(std::string_view where) && noexcept;
 
   // "where: what: Input/output error", for logs and for the edge.
   std::string ToString() const;
@@ -49,7 +50,7 @@ class [[nodiscard]] Result {
   }
 
  private:
-  void SetContext(std::string context) noexcept;
+  void SetContext(std::string_view context) noexcept;
 
   uint64_t bytes_ = 0;
   int error_ = 0;

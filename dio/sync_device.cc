@@ -17,14 +17,13 @@
 
 namespace diofs {
 
-SyncDevice::SyncDevice(std::string name, const Geometry& geometry, int fd)
-    : BlockDevice(std::move(name), geometry), fd_(fd) {}
+SyncDevice::SyncDevice(std::string name, const Geometry& geometry, ScopedFd fd)
+    : BlockDevice(std::move(name), geometry), fd_(std::move(fd)) {}
 
 SyncDevice::~SyncDevice() {
   // A child that was forked meanwhile shares the descriptor and with it the
   // lock, which would last as long as the child. Nothing is in flight here.
-  if (!stale()) (void)flock(fd_, LOCK_UN);
-  close(fd_);
+  if (!stale()) (void)flock(fd(), LOCK_UN);
 }
 
 // Submit completes every bio, so what is waited for is on another thread that
@@ -46,18 +45,18 @@ int64_t SyncDevice::DoMove(Bio* bio) {
   // Most have one segment, and the kernel need not fetch a list of one.
   if (bio->direction() == IoDirection::kRead) {
     moved = count == 1
-                ? pread(fd_, segments->iov_base, segments->iov_len, offset)
-                : preadv(fd_, segments, count, offset);
+                ? pread(fd(), segments->iov_base, segments->iov_len, offset)
+                : preadv(fd(), segments, count, offset);
   } else {
     moved = count == 1
-                ? pwrite(fd_, segments->iov_base, segments->iov_len, offset)
-                : pwritev(fd_, segments, count, offset);
+                ? pwrite(fd(), segments->iov_base, segments->iov_len, offset)
+                : pwritev(fd(), segments, count, offset);
   }
   return moved < 0 ? -errno : moved;
 }
 
 Result SyncDevice::DoFlush() {
-  const int result = Retrying([this] { return fdatasync(fd_); });
+  const int result = Retrying([this] { return fdatasync(fd()); });
   return result == 0 ? Result::Ok() : Result::Error(errno);
 }
 
@@ -65,9 +64,9 @@ Result SyncDevice::DoDiscard(uint64_t offset, uint64_t bytes) {
   const int result = Retrying([&] {
     if (geometry().is_block_device) {
       uint64_t range[2] = {offset, bytes};
-      return ioctl(fd_, BLKDISCARD, range);
+      return ioctl(fd(), BLKDISCARD, range);
     }
-    return fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+    return fallocate(fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                      static_cast<off_t>(offset), static_cast<off_t>(bytes));
   });
   return result == 0 ? Result::Ok() : Result::Error(errno);

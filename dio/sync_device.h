@@ -4,6 +4,7 @@
 #include <string>
 
 #include "dio/block_device.h"
+#include "dio/scoped_fd.h"
 
 namespace diofs {
 
@@ -11,7 +12,7 @@ namespace diofs {
 // Owns `fd`. Thread-safe.
 class SyncDevice : public BlockDevice {
  public:
-  SyncDevice(std::string name, const Geometry& geometry, int fd);
+  SyncDevice(std::string name, const Geometry& geometry, ScopedFd fd);
   ~SyncDevice() override;
 
   void Wait(Dio* dio, uint32_t wait_nr) override;
@@ -21,14 +22,14 @@ class SyncDevice : public BlockDevice {
   const char* backend_name() const override { return "sync"; }
 
  protected:
-  int fd() const { return fd_; }
+  int fd() const { return fd_.get(); }
   void DoSubmit(Bio* const* bios, size_t count) override;
   int64_t DoMove(Bio* bio) override;
   Result DoFlush() override;
   Result DoDiscard(uint64_t offset, uint64_t bytes) override;
 
  private:
-  const int fd_;
+  const ScopedFd fd_;
 };
 
 }  // namespace diofs

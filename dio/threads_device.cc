@@ -7,8 +7,9 @@
 
 namespace diofs {
 
-ThreadsDevice::ThreadsDevice(std::string name, const Geometry& geometry, int fd)
-    : SyncDevice(std::move(name), geometry, fd),
+ThreadsDevice::ThreadsDevice(std::string name, const Geometry& geometry,
+                             ScopedFd fd)
+    : SyncDevice(std::move(name), geometry, std::move(fd)),
       pool_(std::make_unique<Pool>()) {
   pool_->threads.reserve(kMaxThreads);
 }

@@ -25,7 +25,7 @@ class ThreadsDevice final : public SyncDevice {
   // Behind so many the submitter moves its bios itself.
   static constexpr size_t kMaxQueuedBios = 256;
 
-  ThreadsDevice(std::string name, const Geometry& geometry, int fd);
+  ThreadsDevice(std::string name, const Geometry& geometry, ScopedFd fd);
   ~ThreadsDevice() override;
 
   void Wait(Dio* dio, uint32_t wait_nr) override;

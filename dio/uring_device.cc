@@ -22,25 +22,27 @@ bool WantsOwnRing(const Dio& dio) {
 
 }  // namespace
 
-Result UringDevice::Create(std::string name, const Geometry& geometry, int fd,
-                           std::unique_ptr<BlockDevice>* device,
+Result UringDevice::Create(std::string name, const Geometry& geometry,
+                           ScopedFd* fd, std::unique_ptr<BlockDevice>* device,
                            std::string* note) {
   // Made before the device owns `fd`.
   std::unique_ptr<IoRing> first;
-  Result result = IoRing::Create(fd, RingPool::kEntries, IoRing::Kind::kShared,
-                                 nullptr, &first);
+  Result result = IoRing::Create(fd->get(), RingPool::kEntries,
+                                 IoRing::Kind::kShared, nullptr, &first);
   if (!result.ok()) return result;
   *note = first->note();
   std::unique_ptr<UringDevice> made(
-      new UringDevice(std::move(name), geometry, fd));
+      new UringDevice(std::move(name), geometry, std::move(*fd)));
   made->rings_.Adopt(std::move(first));
   *device = std::move(made);
   return Result::Ok();
 }
 
-UringDevice::UringDevice(std::string name, const Geometry& geometry, int fd)
-    : SyncDevice(std::move(name), geometry, fd),
-      rings_(fd, [this](Bio* bio, int result) { Complete(bio, result); }),
+UringDevice::UringDevice(std::string name, const Geometry& geometry,
+                         ScopedFd fd)
+    : SyncDevice(std::move(name), geometry, std::move(fd)),
+      rings_(this->fd(),
+             [this](Bio* bio, int result) { Complete(bio, result); }),
       ring_discard_(geometry.is_block_device) {}
 
 void UringDevice::DoSubmit(Bio* const* bios, size_t count) {

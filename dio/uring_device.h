@@ -17,10 +17,10 @@ namespace diofs {
 // submitter waits leave through that thread's own ring. Thread-safe.
 class UringDevice final : public SyncDevice {
  public:
-  // Fails, closing nothing, where io_uring is not to be had; `fd` is owned only
-  // on success. *note is left empty, or says in one line what is not as good as
-  // it could be.
-  static Result Create(std::string name, const Geometry& geometry, int fd,
+  // Takes *fd where it succeeds; it fails where io_uring is not to be had.
+  // *note is left empty, or says in one line what is not as good as it could
+  // be.
+  static Result Create(std::string name, const Geometry& geometry, ScopedFd* fd,
                        std::unique_ptr<BlockDevice>* device, std::string* note);
 
   void Wait(Dio* dio, uint32_t wait_nr) override;
@@ -30,7 +30,7 @@ class UringDevice final : public SyncDevice {
   const char* backend_name() const override { return "uring"; }
 
  private:
-  UringDevice(std::string name, const Geometry& geometry, int fd);
+  UringDevice(std::string name, const Geometry& geometry, ScopedFd fd);
   void DoSubmit(Bio* const* bios, size_t count) override;
   // The ring for a request that has none yet; null where there is none.
   IoRing* RingFor(const Dio& dio);

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -14,26 +15,21 @@
 
 namespace diofs {
 
-namespace {
-
-// Its destructor opens the writer's gate again.
-std::shared_ptr<FileWriter> Make(const OpenFilePtr& file) {
-  const OnUnwind open_gate([&] {
-    Volume::WriterGate& gate = file->volume()->writer_gate();
-    const std::lock_guard<std::mutex> lock(gate.mutex);
-    file->inode()->has_writer = false;
-    gate.changed.NotifyAll();
-  });
-  if (file->inode()->layout == FileLayout::kLog) {
-    return std::make_shared<LogWriter>(file);
-  }
-  return std::make_shared<PlainWriter>(file);
+WriterClaim::WriterClaim(OpenFilePtr file) : file_(std::move(file)) {
+  file_->inode()->has_writer = true;
 }
 
-}  // namespace
+WriterClaim::~WriterClaim() {
+  if (file_ == nullptr || file_->volume()->forked()) return;
+  Volume::WriterGate& gate = file_->volume()->writer_gate();
+  std::lock_guard<std::mutex> lock(gate.mutex);
+  file_->inode()->has_writer = false;
+  gate.changed.NotifyAll();
+}
 
-FileWriter::FileWriter(OpenFilePtr file)
-    : file_(std::move(file)),
+FileWriter::FileWriter(WriterClaim claim)
+    : claim_(std::move(claim)),
+      file_(claim_.file()),
       inode_(file_->inode().get()),
       volume_(file_->volume()) {}
 
@@ -42,6 +38,7 @@ Result FileWriter::Open(const OpenFilePtr& file,
   if (Result r = file->volume()->CheckWritable(); !r.ok()) return r;
   Inode* const inode = file->inode().get();
   Volume::WriterGate& gate = file->volume()->writer_gate();
+  std::optional<WriterClaim> claim;
   {
     std::unique_lock<std::mutex> lock(gate.mutex);
     while (true) {
@@ -50,23 +47,20 @@ Result FileWriter::Open(const OpenFilePtr& file,
       // One whose last handle is gone may still be writing what it holds.
       gate.changed.Wait(&lock);
     }
-    inode->has_writer = true;
+    claim.emplace(file);
   }
-  const std::shared_ptr<FileWriter> opened = Make(file);
+  std::shared_ptr<FileWriter> opened;
+  if (inode->layout == FileLayout::kLog) {
+    opened = std::make_shared<LogWriter>(std::move(*claim));
+  } else {
+    opened = std::make_shared<PlainWriter>(std::move(*claim));
+  }
   if (Result r = opened->Start(); !r.ok()) return r;
   std::lock_guard<std::mutex> lock(gate.mutex);
   inode->set_writer(opened);
   gate.changed.NotifyAll();
-  *writer = opened;
+  *writer = std::move(opened);
   return Result::Ok();
-}
-
-FileWriter::~FileWriter() {
-  if (volume_->forked()) return;
-  Volume::WriterGate& gate = volume_->writer_gate();
-  std::lock_guard<std::mutex> lock(gate.mutex);
-  inode_->has_writer = false;
-  gate.changed.NotifyAll();
 }
 
 FileWriter::Lock::~Lock() {

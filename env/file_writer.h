@@ -17,6 +17,20 @@
 
 namespace diofs {
 
+// The right to be a file's one writer, with the handle that keeps it open; its
+// end lets the next one in. Given out under the volume's WriterGate.
+class WriterClaim {
+ public:
+  explicit WriterClaim(OpenFilePtr file);
+  WriterClaim(WriterClaim&&) = default;
+  ~WriterClaim();
+
+  const OpenFilePtr& file() const { return file_; }
+
+ private:
+  OpenFilePtr file_;
+};
+
 // Appends to a file. One per inode that is open for writing, shared by its
 // handles. Thread-safe: Sync may run beside Append. The first error of a write
 // is kept and returned to every later call; ENOSPC of an Append is not, for
@@ -27,7 +41,7 @@ class FileWriter {
   // the end of the file. EUCLEAN where its end is lost.
   static Result Open(const OpenFilePtr& file,
                      std::shared_ptr<FileWriter>* writer);
-  virtual ~FileWriter();
+  virtual ~FileWriter() = default;
   FileWriter(const FileWriter&) = delete;
   FileWriter& operator=(const FileWriter&) = delete;
 
@@ -78,7 +92,7 @@ class FileWriter {
     const int exceptions_ = std::uncaught_exceptions();
   };
 
-  explicit FileWriter(OpenFilePtr file);
+  explicit FileWriter(WriterClaim claim);
 
   // Finds the end of the file; called once.
   virtual Result Start() = 0;
@@ -100,7 +114,8 @@ class FileWriter {
   // For destructors: whoever wants to know the outcome has called Close.
   void CloseQuietly();
 
-  const OpenFilePtr file_;
+  const WriterClaim claim_;
+  const OpenFilePtr& file_;
   Inode* const inode_;
   Volume* const volume_;
 

@@ -101,6 +101,12 @@ Result Journal::SwitchAhead() {
       CatchBadAlloc([&] { return WriteSnapshotBeside(state, &snapshot); });
   lock.lock();
   while (leading_) committed_cv_.Wait(&lock);
+  if (result.error() == ENOMEM) {
+    // Nothing depends on it yet: another time.
+    NoteSwitched();
+    committed_cv_.NotifyAll();
+    return error_;
+  }
   leading_ = true;
   if (result.ok()) result = error_;
   state = state_;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "dio/align.h"
+#include "dio/out_of_memory.h"
 #include "env/format.h"
 #include "env/log_frame.h"
 #include "env/log_walker.h"
@@ -31,7 +32,7 @@ struct LogWriter::Piece {
   AlignedBuffer own;  // where it is not the writer's buffer
 };
 
-LogWriter::LogWriter(OpenFilePtr file) : FileWriter(std::move(file)) {}
+LogWriter::LogWriter(WriterClaim claim) : FileWriter(std::move(claim)) {}
 
 LogWriter::~LogWriter() {
   if (volume_->forked()) return;
@@ -478,7 +479,7 @@ Result LogWriter::CutTo(uint64_t bytes, Lsn* lsn) {
   generation_ = segment.generation;
   tail_ = durable_ = {segment.logical, segment.position, LogChain(generation_)};
   front_ = 0;
-  Result result = WriteCopy(kept);
+  Result result = CatchBadAlloc([&] { return WriteCopy(kept); });
   if (result.ok()) result = volume_->FlushDevice();
   if (!result.ok()) {
     volume_->AbandonCut(new_log);

@@ -30,7 +30,7 @@ namespace diofs {
 // flush.
 class LogWriter final : public FileWriter {
  public:
-  explicit LogWriter(OpenFilePtr file);
+  explicit LogWriter(WriterClaim claim);
   ~LogWriter() override;
 
   Result Append(const char* data, size_t bytes) override;

@@ -221,10 +221,16 @@ Result MountTable::Open(const VolumeOptions& options, const LogFn& log,
     }
     ++entry;
   }
-  if (Result r = MountNew(options, log, volume); !r.ok()) {
+  // What may fail comes before the mount.
+  mounted.reserve(mounted.size() + 1);
+  Mounted entry = {identity, options, {}};
+  std::shared_ptr<Volume> made;
+  if (Result r = MountNew(options, log, &made); !r.ok()) {
     return Explain(std::move(r), options);
   }
-  mounted.push_back({identity, options, *volume});
+  entry.volume = made;
+  mounted.push_back(std::move(entry));
+  *volume = std::move(made);
   return Result::Ok();
 }
 

@@ -32,7 +32,7 @@ struct PlainWriter::Write {
   Dio dio;  // goes first: it waits before the buffer does
 };
 
-PlainWriter::PlainWriter(OpenFilePtr file) : FileWriter(std::move(file)) {}
+PlainWriter::PlainWriter(WriterClaim claim) : FileWriter(std::move(claim)) {}
 
 PlainWriter::~PlainWriter() {
   if (volume_->forked()) return;
@@ -41,8 +41,8 @@ PlainWriter::~PlainWriter() {
 
 Result PlainWriter::Start() {
   const Lock lock(this);
-  // What the writer before could not publish may not be durable.
-  unflushed_ = inode_->written_bytes != inode_->journaled_bytes;
+  // What the writer before left, by an overwrite too, may not be durable.
+  unflushed_ = inode_->written_bytes != 0;
   if (volume_->checksums() && inode_->written_bytes == 0) {
     checksums_ = std::make_unique<ChecksumTable>();
   }

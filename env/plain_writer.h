@@ -31,7 +31,7 @@ class PlainWriter final : public FileWriter {
   static constexpr size_t kFirstBufferBytes = 64 << 10;
   static constexpr size_t kBufferBytes = 1 << 20;
 
-  explicit PlainWriter(OpenFilePtr file);
+  explicit PlainWriter(WriterClaim claim);
   ~PlainWriter() override;
 
   Result Append(const char* data, size_t bytes) override;

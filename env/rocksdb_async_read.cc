@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "dio/out_of_memory.h"
 #include "env/rocksdb_status.h"
 
 namespace diofs {
@@ -31,8 +32,10 @@ Result AsyncRead::Start(uint16_t ioprio) {
 
 void AsyncRead::Complete() {
   if (called_back_) return;
-  batch_.Wait();
-  request_.status = Guarded(path_, [&] { return range_.result; });
+  request_.status = Guarded(path_, [&] {
+    batch_.Wait();
+    return range_.result;
+  });
   if (request_.status.ok()) {
     request_.result = Slice(request_.scratch, range_.result.bytes());
   }
@@ -41,7 +44,10 @@ void AsyncRead::Complete() {
 
 void AsyncRead::Abort() {
   if (called_back_) return;
-  batch_.Wait();
+  (void)CatchBadAlloc([&] {
+    batch_.Wait();
+    return Result::Ok();
+  });
   request_.status = IOStatus::Aborted();
   CallBack();
 }

@@ -191,6 +191,10 @@ class DioFileSystem : public rocksdb::FileSystem {
   rocksdb::IOStatus OnVolume(const std::string& path, Body&& body,
                              Missing missing = Missing::kPathNotFound) const;
   rocksdb::IOStatus Stat(const std::string& path, FileStat* stat) const;
+  // Of ConfigureOptions all that does not change anything.
+  rocksdb::Status CheckOptions(
+      const std::unordered_map<std::string, std::string>& values,
+      bool may_be_unknown) const;
 
   VolumeOptions options_;
   mutable std::mutex mount_mutex_;  // held while mounting

@@ -111,10 +111,23 @@ Status DioFileSystem::ConfigureOptions(
     const ConfigOptions& config_options,
     const std::unordered_map<std::string, std::string>& values,
     std::unordered_map<std::string, std::string>* unused) {
+  try {
+    Status checked = CheckOptions(
+        values, config_options.ignore_unknown_options || unused != nullptr);
+    if (!checked.ok()) return checked;
+    return FileSystem::ConfigureOptions(config_options, values, unused);
+  } catch (const std::bad_alloc&) {
+    return OutOfMemory();
+  }
+}
+
+Status DioFileSystem::CheckOptions(
+    const std::unordered_map<std::string, std::string>& values,
+    bool may_be_unknown) const {
   const bool mounted = mounted_.load(std::memory_order_acquire) != nullptr;
   for (const auto& [name, value] : values) {
     const bool known = VolumeOptionTypes()->count(name) > 0;
-    if (!known && !config_options.ignore_unknown_options && unused == nullptr) {
+    if (!known && !may_be_unknown) {
       return ToIOStatus(UnknownVolumeOption(name), options_.path);
     }
     if (known && mounted) {
@@ -131,7 +144,7 @@ Status DioFileSystem::ConfigureOptions(
     const Result set = SetVolumeOption(name, value, &trial);
     if (!set.ok()) return ToIOStatus(set, options_.path);
   }
-  return FileSystem::ConfigureOptions(config_options, values, unused);
+  return Status::OK();
 }
 
 // ---- RocksDB's file options ------------------------------------------------

@@ -1,5 +1,7 @@
 #include "env/rocksdb_status.h"
 
+#include <cerrno>
+
 #include "rocksdb/status.h"
 
 namespace diofs {
@@ -67,6 +69,15 @@ IOStatus ToIOStatus(const Result& result, const std::string& path,
       return rocksdb::status_to_io_status(Status::MemoryLimit(message));
     default:
       return IOStatus::IOError(message);
+  }
+}
+
+IOStatus Unexpected(const std::exception& error,
+                    const std::string& path) noexcept {
+  try {
+    return ToIOStatus(Result::Error(EIO, error.what()), path);
+  } catch (const std::bad_alloc&) {
+    return OutOfMemory();
   }
 }
 

@@ -1,7 +1,6 @@
 #ifndef DIOFS_ENV_ROCKSDB_STATUS_H_
 #define DIOFS_ENV_ROCKSDB_STATUS_H_
 
-#include <cerrno>
 #include <exception>
 #include <new>
 #include <string>
@@ -25,6 +24,10 @@ rocksdb::IOStatus ToIOStatus(const Result& result, const std::string& path,
 // Made without allocating.
 rocksdb::IOStatus OutOfMemory();
 
+// For an exception that nobody had in mind.
+rocksdb::IOStatus Unexpected(const std::exception& error,
+                             const std::string& path) noexcept;
+
 // Runs `body`, which returns a Result, for a call that came from RocksDB.
 // RocksDB is not safe against exceptions: what the standard library throws ends
 // here.
@@ -38,7 +41,7 @@ rocksdb::IOStatus Guarded(const std::string& path, Body&& body,
   } catch (const std::bad_alloc&) {
     return OutOfMemory();
   } catch (const std::exception& error) {
-    return ToIOStatus(Result::Error(EIO, error.what()), path, missing);
+    return Unexpected(error, path);
   }
 }
 

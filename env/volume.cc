@@ -252,7 +252,12 @@ Result Volume::Unmount() {
   if (!options_.read_only) {
     result = CatchBadAlloc([this] { return MarkClean(); });
   }
-  if (unmount_hook_) unmount_hook_(this);
+  if (unmount_hook_) {
+    (void)CatchBadAlloc([this] {
+      unmount_hook_(this);
+      return Result::Ok();
+    });
+  }
   return result;
 }
 
@@ -444,6 +449,7 @@ Result Volume::CommitDurable(Lsn lsn) {
 
 void Volume::ReleaseFrees() {
   const ChangeLock lock(this);
+  if (stopped_) return;
   std::vector<Extent> to_discard;
   free_space_.Release(journal_->durable_lsn(),
                       discarder_ == nullptr ? nullptr : &to_discard);

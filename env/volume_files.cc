@@ -180,7 +180,10 @@ void Volume::TrimExcessLocked(const InodePtr& inode) {
 void Volume::Release(const InodePtr& inode) {
   if (forked()) return;
   const ChangeLock lock(this);
-  if (--inode->open_count != 0 || unmounted_ || !read_only_reason_.empty()) {
+  // What an operation that failed has left may not be what the journal says:
+  // nothing is given back that still may have an owner there.
+  if (--inode->open_count != 0 || unmounted_ || stopped_ ||
+      !read_only_reason_.empty()) {
     return;
   }
   if (inode->link_count == 0) {

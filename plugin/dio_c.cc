@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <string>
 
 #include "plugin/register.h"
@@ -11,10 +12,12 @@
 namespace {
 
 // As RocksDB's C functions report: a string of malloc(), the caller's to free.
-void SaveError(char** error, const std::string& message) {
+void SaveError(char** error, const char* message) {
   free(*error);
-  *error = strdup(message.c_str());
+  *error = strdup(message);
 }
+
+rocksdb_env_t* CreateEnv(const char* uri, char** error);
 
 }  // namespace
 
@@ -25,10 +28,21 @@ extern "C" __attribute__((visibility("default"))) rocksdb_env_t* dio_create_env(
     const char* uri, char** error);
 
 rocksdb_env_t* dio_create_env(const char* uri, char** error) {
+  try {
+    return CreateEnv(uri, error);
+  } catch (const std::bad_alloc&) {
+    SaveError(error, "out of memory");
+    return nullptr;
+  }
+}
+
+namespace {
+
+rocksdb_env_t* CreateEnv(const char* uri, char** error) {
   std::string message;
   rocksdb::Env* const env = diofs::DioEnv(uri, &message);
   if (env == nullptr) {
-    SaveError(error, std::string(uri) + ": " + message);
+    SaveError(error, (std::string(uri) + ": " + message).c_str());
     return nullptr;
   }
   // The type is RocksDB's own and incomplete here. A handle for the default Env
@@ -45,3 +59,5 @@ rocksdb_env_t* dio_create_env(const char* uri, char** error) {
   memcpy(static_cast<void*>(handle), &env, sizeof(env));
   return handle;
 }
+
+}  // namespace

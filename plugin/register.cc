@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <new>
 
 #include "env/rocksdb_file_system.h"
 #include "env/rocksdb_status.h"
@@ -44,8 +45,13 @@ Status MakeEnv(const std::string& uri, std::unique_ptr<Env>* env) {
 }
 
 // The message without the code in front, which the registry puts there again.
-std::string MessageOf(const Status& status) {
-  return status.getState() == nullptr ? status.ToString() : status.getState();
+void TellError(const Status& status, std::string* error) noexcept {
+  try {
+    *error =
+        status.getState() == nullptr ? status.ToString() : status.getState();
+  } catch (const std::bad_alloc&) {
+    *error = "no memory";
+  }
 }
 
 // Only parses: options may still follow, as in id=dio:///x;create=4G.
@@ -53,7 +59,7 @@ FileSystem* FileSystemFactory(const std::string& uri,
                               std::unique_ptr<FileSystem>* guard,
                               std::string* error) {
   const Status status = MakeFileSystem(uri, guard);
-  if (!status.ok()) *error = MessageOf(status);
+  if (!status.ok()) TellError(status, error);
   return guard->get();
 }
 
@@ -106,10 +112,10 @@ Env* DioEnv(const std::string& uri, std::string* error) {
     std::unique_ptr<Env>& env = (*envs)[uri];
     if (env == nullptr) status = MakeEnv(uri, &env);
     if (status.ok()) return env.get();
-    *error = MessageOf(status);
   } catch (const std::exception& exception) {
-    *error = exception.what();
+    status = Unexpected(exception, uri);
   }
+  TellError(status, error);
   return nullptr;
 }
 

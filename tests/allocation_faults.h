@@ -56,6 +56,11 @@ class AllocationFaults {
   return memory;
 }
 
+[[gnu::noinline]] void* operator new(size_t bytes,
+                                     const std::nothrow_t&) noexcept {
+  return diofs::AllocationFaults::Fails() ? nullptr : std::malloc(bytes | 1);
+}
+
 [[gnu::noinline]] void* operator new(size_t bytes, std::align_val_t alignment) {
   void* memory = nullptr;
   if (diofs::AllocationFaults::Fails() ||

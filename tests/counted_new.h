@@ -36,6 +36,10 @@ inline void* CountedAllocation(std::size_t bytes, std::size_t alignment) {
                                      std::align_val_t alignment) {
   return diofs::CountedAllocation(bytes, static_cast<std::size_t>(alignment));
 }
+[[gnu::noinline]] void* operator new(std::size_t bytes,
+                                     const std::nothrow_t&) noexcept {
+  return diofs::CountedAllocation(bytes, alignof(std::max_align_t));
+}
 [[gnu::noinline]] void operator delete(void* memory) noexcept {
   std::free(memory);
 }

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,10 @@ struct ZeroingParam {
   uint64_t logical_block_bytes;
   uint64_t block_bytes;
 };
+
+void PrintTo(const ZeroingParam& param, std::ostream* out) {
+  *out << param.logical_block_bytes << "Of" << param.block_bytes;
+}
 
 class DioSubmitZeroing : public testing::TestWithParam<ZeroingParam> {
  protected:

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "dio/buffer_pool.h"
 #include "dio/dio.h"
@@ -30,8 +31,8 @@ constexpr uint64_t kImageBytes = 1 << 20;
 // Behaves as if the device had moved only so many bytes at first.
 class ShortDevice final : public SyncDevice {
  public:
-  ShortDevice(const Geometry& geometry, int fd, uint32_t moved)
-      : SyncDevice("short", geometry, fd), moved_(moved) {}
+  ShortDevice(const Geometry& geometry, ScopedFd fd, uint32_t moved)
+      : SyncDevice("short", geometry, std::move(fd)), moved_(moved) {}
   ~ShortDevice() override { ExpectNothingHeld(this); }
 
  private:
@@ -45,8 +46,8 @@ class ShortDevice final : public SyncDevice {
 // Its bios are moved by a thread of the test's.
 class LateDevice final : public SyncDevice {
  public:
-  LateDevice(const Geometry& geometry, int fd)
-      : SyncDevice("late", geometry, fd) {}
+  LateDevice(const Geometry& geometry, ScopedFd fd)
+      : SyncDevice("late", geometry, std::move(fd)) {}
   ~LateDevice() override { ExpectNothingHeld(this); }
   // Moves the one bio there is, on the calling thread.
   void MoveLate() {
@@ -77,12 +78,12 @@ class SyncDeviceTest : public testing::Test {
     std::memset(memory_.data(), 'm', memory_.size());
   }
 
-  int Open() { return open(path_.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC); }
+  ScopedFd Open() {
+    return ScopedFd(open(path_.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC));
+  }
   Geometry Probe() {
-    const int fd = Open();
     Geometry geometry;
-    EXPECT_TRUE(Geometry::Probe(fd, &geometry).ok());
-    close(fd);
+    EXPECT_TRUE(Geometry::Probe(Open().get(), &geometry).ok());
     return geometry;
   }
 
@@ -135,8 +136,9 @@ TEST_F(SyncDeviceTest, ADeviceThatShrankGivesEio) {
 }
 
 TEST_F(SyncDeviceTest, TheErrnoIsKept) {
-  const int fd = open(path_.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
-  CheckedSyncDevice device(path_, Probe(), fd);
+  CheckedSyncDevice device(
+      path_, Probe(),
+      ScopedFd(open(path_.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC)));
   EXPECT_EQ(EBADF, device.Write(0, memory_.data(), 4096, 0).error());
   EXPECT_TRUE(device.Read(0, memory_.data(), 4096, 0).ok());
 }

@@ -71,20 +71,19 @@ std::unique_ptr<BlockDevice> EngineDevice::MakeFileDevice(
     EngineKind kind, const Geometry& geometry) {
   path_ = dir_.File("image");
   std::ofstream(path_, std::ios::binary) << SimDevice(geometry).Image();
-  const int fd = open(path_.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
-  EXPECT_GE(fd, 0);
+  ScopedFd fd(open(path_.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC));
+  EXPECT_GE(fd.get(), 0);
   if (kind == EngineKind::kSync) {
-    return std::make_unique<SyncDevice>(path_, geometry, fd);
+    return std::make_unique<SyncDevice>(path_, geometry, std::move(fd));
   }
   if (kind == EngineKind::kThreads) {
-    return std::make_unique<ThreadsDevice>(path_, geometry, fd);
+    return std::make_unique<ThreadsDevice>(path_, geometry, std::move(fd));
   }
   std::unique_ptr<BlockDevice> device;
   std::string note;
-  if (UringDevice::Create(path_, geometry, fd, &device, &note).ok()) {
+  if (UringDevice::Create(path_, geometry, &fd, &device, &note).ok()) {
     return device;
   }
-  close(fd);
   return nullptr;
 }
 

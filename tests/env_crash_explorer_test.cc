@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstdio>
 #include <memory>
+#include <ostream>
 #include <random>
 #include <string>
 #include <utility>
@@ -261,6 +262,8 @@ struct Walk {
   size_t steps;
   uint64_t walks;
 };
+
+void PrintTo(const Walk& walk, std::ostream* out) { *out << walk.name; }
 
 class CrashWalks : public testing::TestWithParam<Walk> {
  protected:

@@ -134,12 +134,11 @@ TEST_F(DeviceCountsTest, AWriteThroughReachesTheKernelAsOne) {
   geometry.fua = true;
   writer_ = nullptr;
   volume_ = nullptr;
-  const int fd = open(loop_->path().c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
-  ASSERT_GE(fd, 0);
+  ScopedFd fd(open(loop_->path().c_str(), O_RDWR | O_DIRECT | O_CLOEXEC));
+  ASSERT_GE(fd.get(), 0);
   std::unique_ptr<BlockDevice> device;
   std::string note;
-  if (!UringDevice::Create(loop_->path(), geometry, fd, &device, &note).ok()) {
-    close(fd);
+  if (!UringDevice::Create(loop_->path(), geometry, &fd, &device, &note).ok()) {
     GTEST_SKIP() << "no io_uring: " << note;
   }
   AlignedBuffer block = BufferPool::Get(kBlockBytes);

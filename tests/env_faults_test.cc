@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <functional>
 #include <memory>
+#include <ostream>
 #include <random>
 #include <string>
 #include <vector>
@@ -116,6 +117,10 @@ struct Fault {
   int error;
   bool forever;
 };
+
+void PrintTo(const Fault& fault, std::ostream* out) {
+  *out << "error " << fault.error << (fault.forever ? " forever" : " once");
+}
 
 class Faults : public testing::TestWithParam<Fault> {};
 
@@ -287,6 +292,82 @@ TEST(FaultsTest, OfTheNthAllocation) {
                 static_cast<unsigned long long>(n),
                 static_cast<unsigned long long>(failed));
     EXPECT_GT(failed, n / 2);
+  }
+}
+
+// Fails at any of its allocations, and tells so: what the journal still names
+// keeps its blocks, which a discard would destroy.
+void ExpectKeptThoughItFailed(
+    const std::string& path,
+    const std::function<Result(Volume*, FileWriter*)>& change) {
+  const AllocationScope not_counted(false);
+  const std::string content = Pattern(1, 50000);
+  uint64_t failed = 0;
+  bool met = true;
+  for (uint64_t n = 1; met; ++n) {
+    SimDevice* sim = nullptr;
+    std::shared_ptr<Volume> volume;
+    MountOptions options;
+    options.discard = true;
+    ASSERT_TRUE(
+        MountSim(FormattedSim(kVolumeBytes), options, &volume, &sim).ok());
+    ASSERT_TRUE(WriteFile(volume.get(), path, content, true).ok());
+    std::shared_ptr<FileWriter> writer;
+    ASSERT_TRUE(OpenWriter(volume.get(), path, &writer).ok());
+    Result result;
+    {
+      const AllocationScope counted(true);
+      AllocationFaults::FailNth(n, false);
+      result =
+          CatchBadAlloc([&] { return change(volume.get(), writer.get()); });
+      met = AllocationFaults::Stop();
+    }
+    // All that may be waiting to be given back.
+    writer.reset();
+    (void)volume->CommitDurable(volume->journal()->tail_lsn());
+    VolumeUsage usage;
+    const bool known = volume->Usage(&usage).ok();
+    std::string image;
+    sim->on_destroy = [&image](const SimDevice& device) {
+      image = device.Image();
+    };
+    volume.reset();
+    if (result.ok()) continue;
+    ++failed;
+    ASSERT_TRUE(
+        MountSim(SimFrom(diofs::AfterReboot(image)), MountOptions(), &volume)
+            .ok());
+    std::string read;
+    FileStat stat;
+    if (!volume->Stat(path, &stat).ok()) continue;  // it had come that far
+    ASSERT_TRUE(ReadFile(volume.get(), path, &read).ok()) << "n = " << n;
+    ASSERT_EQ(read, content.substr(0, read.size())) << "n = " << n;
+    if (!known || read.size() < content.size()) continue;
+    ASSERT_GE(usage.allocated_blocks + usage.pending_blocks,
+              stat.allocated_blocks)
+        << "n = " << n;
+  }
+  EXPECT_GT(failed, 3u);
+}
+
+TEST(FaultsTest, AnUnlinkThatFailedGivesNothingBack) {
+  ExpectKeptThoughItFailed("/1.sst", [](Volume* volume, FileWriter*) {
+    return volume->Unlink("/1.sst");
+  });
+}
+
+TEST(FaultsTest, ACreateOverThatFailedGivesNothingBack) {
+  ExpectKeptThoughItFailed("/1.sst", [](Volume* volume, FileWriter*) {
+    OpenFilePtr file;
+    return volume->CreateFile("/1.sst", &file);
+  });
+}
+
+TEST(FaultsTest, ATruncateThatFailedGivesNothingBack) {
+  for (const char* const path : {"/1.sst", "/000001.log"}) {
+    ExpectKeptThoughItFailed(path, [](Volume*, FileWriter* writer) {
+      return writer->Truncate(20000);
+    });
   }
 }
 

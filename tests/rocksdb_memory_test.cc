@@ -17,6 +17,8 @@
 #include "dio/open_device.h"
 #include "env/fsck.h"
 #include "env/rocksdb_file_system.h"
+#include "env/volume_options.h"
+#include "rocksdb/convenience.h"
 #include "tests/allocation_faults.h"
 #include "tests/rocksdb_test_volume.h"
 #include "tests/test_seed.h"
@@ -282,6 +284,42 @@ TEST_P(MemoryTest, OfTheNthAllocation) {
   }
   std::printf("%llu allocations, %d runs with errors\n",
               static_cast<unsigned long long>(n), failed);
+  EXPECT_GT(failed, 0);
+}
+
+// A mount that failed leaves nothing behind: the next one need not wait.
+TEST_P(MemoryTest, AMountThatFailedMayBeTriedAgain) {
+  const AllocationScope not_counted(false);
+  VolumeOptions options;
+  options.path = volume_.path();
+  options.lock_wait_ms = 0;
+  ASSERT_TRUE(SetVolumeOption("backend", GetParam().backend, &options).ok());
+  const uint64_t stride = 1000 / ScaledRounds(1000);
+  bool met = true;
+  int failed = 0;
+  for (uint64_t n = 1 + TestSeed() % stride; met; n += stride) {
+    SCOPED_TRACE("n = " + std::to_string(n));
+    DioFileSystem fs(options);
+    const rocksdb::ConfigOptions config;
+    rocksdb::Status status;
+    {
+      const AllocationScope counted(true);
+      AllocationFaults::FailNth(n, GetParam().forever);
+      // The second half of it is RocksDB's own.
+      try {
+        status = fs.PrepareOptions(config);
+      } catch (const std::bad_alloc&) {
+        status = rocksdb::Status::MemoryLimit();
+      }
+      met = AllocationFaults::Stop();
+    }
+    failed += !status.ok();
+    status = fs.PrepareOptions(config);
+    EXPECT_TRUE(status.ok()) << status.ToString();
+    EXPECT_TRUE(
+        fs.FileExists("/x", rocksdb::IOOptions(), nullptr).IsNotFound());
+    if (HasFailure()) break;
+  }
   EXPECT_GT(failed, 0);
 }
 

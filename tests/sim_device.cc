@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "dio/dio.h"
+#include "tests/allocation_scope.h"
 #include "tests/gauges.h"
 
 namespace diofs {
@@ -62,6 +63,7 @@ SimDevice::~SimDevice() {
 }
 
 void SimDevice::Wait(Dio* dio, uint32_t /*wait_nr*/) {
+  const AllocationScope not_counted(false);
   while (!dio->done()) {
     if (Bio* const bio = TakePending(); bio != nullptr) {
       Complete(bio, Move(bio));
@@ -73,6 +75,7 @@ void SimDevice::Wait(Dio* dio, uint32_t /*wait_nr*/) {
 
 // Some of what is pending, at least one.
 void SimDevice::Poll() {
+  const AllocationScope not_counted(false);
   if (stale()) return;
   for (bool more = true; more;) {
     Bio* const bio = TakePending();
@@ -199,6 +202,7 @@ bool SimDevice::HasUnflushedWrites() const {
 }
 
 void SimDevice::DoSubmit(Bio* const* bios, size_t count) {
+  const AllocationScope not_counted(false);
   bool delayed = false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -222,6 +226,7 @@ void SimDevice::DoSubmit(Bio* const* bios, size_t count) {
 
 // Moves what is left of `bio`, or some of it.
 int64_t SimDevice::Move(Bio* bio) {
+  const AllocationScope not_counted(false);
   const bool write = bio->direction() == IoDirection::kWrite;
   const SimOp op = write ? SimOp::kWrite : SimOp::kRead;
   if (write && on_write) on_write();
@@ -264,6 +269,7 @@ int64_t SimDevice::Move(Bio* bio) {
 }
 
 Result SimDevice::DoFlush() {
+  const AllocationScope not_counted(false);
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (const int error = Arrive(SimOp::kFlush); error != 0) {
@@ -278,6 +284,7 @@ Result SimDevice::DoFlush() {
 
 // Leaves poison: nobody may rely on what a discarded block holds.
 Result SimDevice::DoDiscard(uint64_t offset, uint64_t bytes) {
+  const AllocationScope not_counted(false);
   const std::lock_guard<std::mutex> lock(mutex_);
   if (const int error = Arrive(SimOp::kDiscard); error != 0) {
     return Result::Error(error);
