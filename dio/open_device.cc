@@ -57,10 +57,10 @@ int SyncRetrying(int fd) {
 }
 
 Result Resolve(const std::string& path, std::string* resolved) {
-  char* const name = realpath(path.c_str(), nullptr);
+  const std::unique_ptr<char, decltype(&std::free)> name(
+      realpath(path.c_str(), nullptr), &std::free);
   if (name == nullptr) return Result::FromErrno(path);
-  *resolved = name;
-  std::free(name);
+  *resolved = name.get();
   return Result::Ok();
 }
 

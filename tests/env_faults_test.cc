@@ -291,7 +291,7 @@ TEST(FaultsTest, OfTheNthAllocation) {
     std::printf("%llu allocations, %llu failed the run\n",
                 static_cast<unsigned long long>(n),
                 static_cast<unsigned long long>(failed));
-    EXPECT_GT(failed, n / 2);
+    EXPECT_GT(failed, n / stride / 2);
   }
 }
 
