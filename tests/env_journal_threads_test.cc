@@ -112,6 +112,44 @@ TEST_F(JournalThreadsTest, AFullRegionWaitsForTheSnapshotUnderWay) {
   EXPECT_EQ(rig_.value(), value);
 }
 
+// A commit that is under way when the snapshot is there still writes to the old
+// region, and must not be the last to say where the journal is.
+TEST_F(JournalThreadsTest, ASwitchWaitsForTheCommitUnderWay) {
+  UseHalf(&rig_);
+  std::thread committer;
+  std::thread releaser;
+  std::atomic<bool> writing{false};
+  std::atomic<bool> released{false};
+  std::atomic<std::thread::id> committing;
+  rig_.device().on_write = [&] {
+    if (std::this_thread::get_id() != committing) return;
+    writing = true;
+    while (!released) std::this_thread::yield();
+  };
+  rig_.after_snapshot = [&] {
+    const Lsn lsn = rig_.Add();
+    committer = std::thread([&, lsn] {
+      committing = std::this_thread::get_id();
+      EXPECT_TRUE(journal().Commit(lsn, kWritten).ok());
+    });
+    while (!writing) std::this_thread::yield();
+    // Time enough for a switch that does not wait.
+    releaser = std::thread([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      released = true;
+    });
+  };
+  ASSERT_OK(journal().SwitchAhead());
+  committer.join();
+  releaser.join();
+  rig_.device().on_write = nullptr;
+  rig_.after_snapshot = nullptr;
+  ASSERT_OK(rig_.AddAndCommit(kDurable));
+  const uint64_t value = rig_.value();
+  ASSERT_OK(rig_.MountAfterPowerCut());
+  EXPECT_EQ(rig_.value(), value);
+}
+
 // Wherever it fails, before or after commits stand still.
 TEST_F(JournalThreadsTest, AnErrorAheadIsKept) {
   for (const SimOp op : {SimOp::kWrite, SimOp::kFlush}) {

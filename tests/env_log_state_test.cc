@@ -96,6 +96,9 @@ TEST_F(LogStateTest, MarksOfAnEarlierSegmentAreForgotten) {
   // Whoever still walked the void part.
   log_.AddMark({2000, 200000, 0}, 1);
   EXPECT_EQ(Mark(3000), 1500u);
+  // It went on further behind the place that the new segment begins at.
+  log_.AddMark({2000, 4000 * kBlock, 0}, 1);
+  EXPECT_EQ(Mark(3000), 1500u);
 }
 
 TEST_F(LogStateTest, DamageEndsWithTheBytesThatAreDamaged) {
