@@ -386,17 +386,17 @@ Result LogWriter::Flush() {
 
 Result LogWriter::Sync() {
   if (Result r = CheckOwner(); !r.ok()) return r;
-  // On the device before the flush that makes the data durable, so that there
-  // need not be another one.
-  const Lsn named = volume_->NamedBy(*inode_);
-  Result result = volume_->write_through() ? volume_->CommitDurable(named)
-                                           : volume_->CommitWritten(named);
-  if (!result.ok()) return result;
+  if (!volume_->write_through()) {
+    // On the device before the flush that makes the data durable, so that there
+    // need not be another one.
+    Result r = volume_->CommitWritten(volume_->NamedBy(*inode_));
+    if (!r.ok()) return r;
+  }
   {
     Lock lock(this);
     if (Result r = AwaitDurable(&lock, size()); !r.ok()) return r;
   }
-  result = volume_->CommitDurable(volume_->NamedBy(*inode_));
+  Result result = volume_->CommitDurable(volume_->NamedBy(*inode_));
   if (result.ok()) return result;
   // A sync that failed must not be followed by one that succeeds.
   Lock lock(this);

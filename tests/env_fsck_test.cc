@@ -350,6 +350,18 @@ TEST(RepairTest, SuperblockCopiesComeFromOneThatIsWhole) {
   EXPECT_EQ(Join(report.problems) + Join(report.notes), "");
 }
 
+TEST(RepairTest, AnUnfinishedSuperblockUpdateIsFinished) {
+  std::string image = UsedImage();
+  Superblock older = SuperblockOf(image);
+  --older.epoch;
+  older.Encode().copy(&image[SuperblockOffset(kDeviceBytes, 3)],
+                      kSuperblockBytes);
+  EXPECT_EQ(Repaired(&image), "rewrote superblock copies 4 of 4\n");
+  FsckReport report;
+  ASSERT_TRUE(Check(image, &report).ok());
+  EXPECT_EQ(Join(report.problems) + Join(report.notes), "");
+}
+
 // Which of them is right?
 TEST(RepairTest, CopiesThatDisagreeAreLeft) {
   std::string image = UsedImage();

@@ -304,6 +304,9 @@ TEST_F(SuperblockOnDevice, TheHighestEpochCounts) {
   PutCopy(&image_, 2, newer.Encode());
   ASSERT_TRUE(Load(image_).ok());
   EXPECT_EQ(loaded_.label, "newer");
+  // An older one may say something else.
+  for (const bool differs : scan_.differs) EXPECT_FALSE(differs);
+  EXPECT_EQ(scan_.epochs[0] + 1, scan_.epochs[2]);
 }
 
 // mkfs over an older volume that had been written more often, cut short.

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "env/file_writer.h"
 #include "env/fsck.h"
@@ -88,8 +89,12 @@ TEST_F(SyncModeTest, NoneNeitherFlushesNorWritesThrough) {
   const uint64_t flushes = sim_->flushes();
   ASSERT_TRUE(volume_->Sync().ok());
   EXPECT_EQ(sim_->flushes(), flushes);
-  // But a clean end is one.
+  // But a clean end is one: all is durable before a superblock says so.
+  std::vector<bool> unflushed;
+  sim_->on_write = [&] { unflushed.push_back(sim_->HasUnflushedWrites()); };
   ASSERT_TRUE(volume_->Unmount().ok());
+  ASSERT_GE(unflushed.size(), kSuperblockCopies);
+  EXPECT_FALSE(unflushed[unflushed.size() - kSuperblockCopies]);
   EXPECT_FALSE(sim_->HasUnflushedWrites());
   std::shared_ptr<Volume> after;
   ASSERT_TRUE(MountSim(SimFrom(AfterReboot(sim_->DurableImage())),

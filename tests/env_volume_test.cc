@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -244,6 +245,19 @@ TEST_F(VolumeTest, AfterUnmountOpenFilesFail) {
 }
 
 // It may have missed what was written while it was under way.
+// Bytes of a log that a Flush has written have nothing in the journal.
+TEST_F(VolumeTest, ASyncOfTheVolumeCoversWhatWasFlushed) {
+  std::shared_ptr<FileWriter> writer;
+  ASSERT_TRUE(OpenWriter(volume_.get(), "/000001.log", &writer).ok());
+  ASSERT_TRUE(writer->Append("first", 5).ok());
+  ASSERT_TRUE(writer->Sync().ok());
+  ASSERT_TRUE(writer->Append("second", 6).ok());
+  ASSERT_TRUE(writer->Flush().ok());
+  ASSERT_TRUE(sim_->HasUnflushedWrites());
+  ASSERT_TRUE(volume_->Sync().ok());
+  EXPECT_FALSE(sim_->HasUnflushedWrites());
+}
+
 TEST_F(VolumeTest, AFlushCoversWhatWasWrittenBeforeIt) {
   ASSERT_TRUE(volume_->Mkdir("/before").ok());
   Journal* const journal = volume_->journal();
@@ -431,6 +445,47 @@ TEST(VolumeMountTest, RefusesOverlappingExtents) {
   std::shared_ptr<Volume> volume;
   EXPECT_EQ(MountSim(std::move(device), MountOptions(), &volume).error(),
             EUCLEAN);
+}
+
+// What an unlucky power cut leaves of the volume before is all of it, or
+// nothing that could be mounted.
+TEST(VolumeFormatTest, APowerCutWhileFormattingLeavesAllOrNothing) {
+  std::mt19937_64 rng(TestSeed());
+  const Tree old = {{"/a", Pattern(1, 3 << 20)}, {"/b", Pattern(2, 5000)}};
+  std::string image;
+  {
+    std::shared_ptr<Volume> volume;
+    SimDevice* sim = nullptr;
+    ASSERT_TRUE(
+        MountSim(FormattedSim(kMinVolumeBytes), MountOptions(), &volume, &sim)
+            .ok());
+    for (const auto& [path, content] : old) {
+      ASSERT_TRUE(WriteFile(volume.get(), path, content, true).ok());
+    }
+    sim->on_destroy = [&image](const SimDevice& device) {
+      image = device.Image();
+    };
+  }
+  int gone = 0;
+  bool cut_short = true;
+  for (uint64_t nth = 1; cut_short; ++nth) {
+    const std::unique_ptr<SimDevice> device = SimFrom(image);
+    device->FailNth(SimOp::kWrite, nth, EIO, /*forever=*/true);
+    cut_short = !Volume::Format(device.get(), FormatOptions()).ok();
+    for (int i = 0; i < 3; ++i) {
+      std::shared_ptr<Volume> volume;
+      const std::string left = AfterReboot(device->CrashImage(&rng));
+      if (!MountSim(SimFrom(left), MountOptions(), &volume).ok()) {
+        ++gone;
+        continue;
+      }
+      Tree tree;
+      ASSERT_TRUE(ReadTree(volume.get(), &tree).ok());
+      ASSERT_TRUE(tree.empty() || (cut_short && tree == old))
+          << "write " << nth;
+    }
+  }
+  EXPECT_GT(gone, 10);
 }
 
 }  // namespace
