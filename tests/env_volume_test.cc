@@ -472,7 +472,7 @@ TEST(VolumeFormatTest, APowerCutWhileFormattingLeavesAllOrNothing) {
     const std::unique_ptr<SimDevice> device = SimFrom(image);
     device->FailNth(SimOp::kWrite, nth, EIO, /*forever=*/true);
     cut_short = !Volume::Format(device.get(), FormatOptions()).ok();
-    for (int i = 0; i < 3; ++i) {
+    for (uint64_t i = 0; i < ScaledRounds(3); ++i) {
       std::shared_ptr<Volume> volume;
       const std::string left = AfterReboot(device->CrashImage(&rng));
       if (!MountSim(SimFrom(left), MountOptions(), &volume).ok()) {
