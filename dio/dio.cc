@@ -154,11 +154,11 @@ void Dio::ReadAroundErrors() {
   bool all_found = true;
   while (bio != nullptr) {
     Bio* const next = bio->next_;
-    const Result found = CatchBadAlloc([&] {
+    try {
       device_->ReadAround(bio, &bad_);
-      return Result::Ok();
-    });
-    all_found = all_found && found.ok();
+    } catch (const std::bad_alloc&) {
+      all_found = false;
+    }
     bio->pool_->Put(bio);
     bio = next;
   }

@@ -142,12 +142,12 @@ bool Discarder::TakePiece(Lock* lock, DeviceRange* piece) {
 
 void Discarder::Pause(Lock* lock, uint64_t bytes) {
   if (options_.bytes_per_second == 0) return;
+  using Clock = std::chrono::steady_clock;
+  const double seconds = static_cast<double>(bytes) /
+                         static_cast<double>(options_.bytes_per_second);
+  const std::chrono::duration<double> pause(seconds);
   const auto until =
-      std::chrono::steady_clock::now() +
-      std::chrono::duration_cast<std::chrono::steady_clock::duration>(
-          std::chrono::duration<double>(
-              static_cast<double>(bytes) /
-              static_cast<double>(options_.bytes_per_second)));
+      Clock::now() + std::chrono::duration_cast<Clock::duration>(pause);
   while (!state_->stopping &&
          state_->changed.wait_until(*lock, until) != std::cv_status::timeout) {
   }

@@ -6,6 +6,15 @@
 
 namespace diofs {
 
+Result::Result(const Result& other) noexcept
+    : bytes_(other.bytes_), error_(other.error_) {
+  if (other.context_ != nullptr) SetContext(*other.context_);
+}
+
+Result& Result::operator=(const Result& other) noexcept {
+  return *this = Result(other);
+}
+
 Result Result::Error(int error, std::string_view context) noexcept {
   Result result;
   result.error_ = error == 0 ? EIO : error;
@@ -38,7 +47,7 @@ std::string Result::ToString() const {
 
 void Result::SetContext(std::string_view context) noexcept {
   try {
-    context_ = std::make_shared<const std::string>(context);
+    context_ = std::make_unique<const std::string>(context);
   } catch (const std::bad_alloc&) {
     // The number has to do.
   }

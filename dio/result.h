@@ -10,7 +10,7 @@
 namespace diofs {
 
 // The outcome of an operation: bytes moved, or an errno with the context in
-// which it happened. A value that cannot be ignored; cheap to copy, and free of
+// which it happened. A value that cannot be ignored; cheap to move, and free of
 // allocation on success. Nothing here throws: where there is no memory for its
 // context, an error has none.
 //
@@ -21,6 +21,12 @@ namespace diofs {
 //   ESTALE   the volume has been unmounted under an open file
 class [[nodiscard]] Result {
  public:
+  Result() = default;
+  Result(Result&&) = default;
+  Result& operator=(Result&&) = default;
+  Result(const Result& other) noexcept;
+  Result& operator=(const Result& other) noexcept;
+
   static Result Ok() { return Result(); }
   static Result Bytes(uint64_t bytes) {
     Result result;
@@ -54,7 +60,7 @@ class [[nodiscard]] Result {
 
   uint64_t bytes_ = 0;
   int error_ = 0;
-  std::shared_ptr<const std::string> context_;
+  std::unique_ptr<const std::string> context_;
 };
 
 }  // namespace diofs

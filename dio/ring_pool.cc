@@ -4,10 +4,10 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <new>
 #include <utility>
 
 #include "dio/fork_guard.h"
-#include "dio/out_of_memory.h"
 
 namespace diofs {
 
@@ -63,12 +63,18 @@ class RingPool::ThreadRings {
     }
     return nullptr;
   }
-  void Add(const std::shared_ptr<OwnRings>& pool, IoRing* ring) {
+  // False where there is no memory.
+  bool Add(const std::shared_ptr<OwnRings>& pool, IoRing* ring) {
     entries_.erase(
         std::remove_if(entries_.begin(), entries_.end(),
                        [](const Entry& old) { return old.pool.expired(); }),
         entries_.end());
-    entries_.push_back({pool.get(), pool, ring});
+    try {
+      entries_.push_back({pool.get(), pool, ring});
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+    return true;
   }
 
  private:
@@ -89,13 +95,26 @@ RingPool::RingPool(int fd, IoRing::CompleteFn complete)
     : fd_(fd),
       complete_(std::move(complete)),
       // With make_shared, so that a weak reference keeps its address.
-      own_(std::make_shared<OwnRings>()) {}
+      own_(std::make_shared<OwnRings>()) {
+  rings_.reserve(kMaxRingsMade);
+}
 
 RingPool::~RingPool() {
   if (own_->fork_guard.Crossed()) return;
   // Here, whoever else holds a reference just now: the device is to be closed.
   const std::lock_guard<std::mutex> lock(own_->mutex);
   own_->rings.clear();
+}
+
+Result RingPool::Make(IoRing::Kind kind, const IoRing* sibling,
+                      std::unique_ptr<IoRing>* ring) const {
+  try {
+    Result made = IoRing::Create(fd_, kEntries, kind, sibling, ring);
+    if (made.ok()) (*ring)->set_complete(complete_);
+    return made;
+  } catch (const std::bad_alloc&) {
+    return Result::Error(ENOMEM);
+  }
 }
 
 void RingPool::Adopt(std::unique_ptr<IoRing> ring) {
@@ -118,16 +137,11 @@ IoRing* RingPool::Pick() {
   if (best != nullptr && best->in_flight() == 0) return best;
   if (!exhausted_ && usable < kMaxRings && rings_.size() < kMaxRingsMade) {
     const IoRing* const sibling = rings_.empty() ? nullptr : rings_[0].get();
-    const Result made = CatchBadAlloc([&] {
-      std::unique_ptr<IoRing> ring;
-      Result result =
-          IoRing::Create(fd_, kEntries, IoRing::Kind::kShared, sibling, &ring);
-      if (!result.ok()) return result;
-      ring->set_complete(complete_);
+    std::unique_ptr<IoRing> ring;
+    if (Make(IoRing::Kind::kShared, sibling, &ring).ok()) {
       rings_.push_back(std::move(ring));
-      return result;
-    });
-    if (made.ok()) return rings_.back().get();
+      return rings_.back().get();
+    }
     exhausted_ = true;
   }
   return best;
@@ -165,15 +179,8 @@ IoRing* RingPool::MakeOwn() {
   const std::lock_guard<std::mutex> lock(own_->mutex);
   if (own_->rings.size() == kMaxOwnRings) return nullptr;
   std::unique_ptr<IoRing> ring;
-  const Result made = CatchBadAlloc([&] {
-    Result result =
-        IoRing::Create(fd_, kEntries, IoRing::Kind::kOwn, sibling, &ring);
-    if (!result.ok()) return result;
-    ring->set_complete(complete_);
-    thread->Add(own_, ring.get());
-    return result;
-  });
-  if (!made.ok()) {
+  const Result made = Make(IoRing::Kind::kOwn, sibling, &ring);
+  if (!made.ok() || !thread->Add(own_, ring.get())) {
     // Descriptors or memory, which other errors are about, may be had later.
     if (made.error() == EINVAL) {
       own_->unknown.store(true, std::memory_order_relaxed);

@@ -43,6 +43,8 @@ class RingPool {
   struct OwnRings;
   class ThreadRings;
 
+  Result Make(IoRing::Kind kind, const IoRing* sibling,
+              std::unique_ptr<IoRing>* ring) const;
   // This thread's ring; null where it has none yet.
   IoRing* FindOwn() const;
   IoRing* MakeOwn();

@@ -1,8 +1,6 @@
 #ifndef DIOFS_DIO_SCOPED_FD_H_
 #define DIOFS_DIO_SCOPED_FD_H_
 
-#include <unistd.h>
-
 #include <utility>
 
 namespace diofs {
@@ -18,9 +16,7 @@ class ScopedFd {
 
   int get() const { return fd_; }
   int Release() { return std::exchange(fd_, -1); }
-  void Close() {
-    if (fd_ >= 0) close(Release());
-  }
+  void Close();
 
  private:
   int fd_;

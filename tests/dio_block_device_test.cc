@@ -16,6 +16,7 @@
 #include "tests/engine_device.h"
 #include "tests/engine_io.h"
 #include "tests/gauges.h"
+#include "tests/sim_device.h"
 #include "tests/test_mapper.h"
 #include "tests/tracing_device.h"
 
@@ -312,6 +313,19 @@ TEST(StackedDevice, AFlushWhileTheRestIsMovedDoesNotCoverIt) {
   const int before = inner->flushes_done;
   ASSERT_TRUE(front.Flush().ok());
   EXPECT_EQ(before + 1, inner->flushes_done);
+}
+
+TEST(FlushTest, WhatIsForgoneIsStillOwed) {
+  SimDevice device(SimDevice::MakeGeometry(1 << 20));
+  const AlignedBuffer memory = FilledBuffer(4096, 'x');
+  ASSERT_TRUE(device.Write(0, memory.data(), 4096, 0).ok());
+  device.ForgoFlushes(true);
+  EXPECT_TRUE(device.Flush().ok());
+  EXPECT_EQ(0u, device.flushes());
+  device.ForgoFlushes(false);
+  EXPECT_TRUE(device.Flush().ok());
+  EXPECT_EQ(1u, device.flushes());
+  EXPECT_FALSE(device.HasUnflushedWrites());
 }
 
 }  // namespace

@@ -16,6 +16,7 @@
 #include "dio/dio.h"
 #include "dio/open_device.h"
 #include "dio/plug.h"
+#include "dio/scoped_fd.h"
 #include "dio/sync_device.h"
 #include "tests/child_process.h"
 #include "tests/engine_io.h"
