@@ -290,6 +290,16 @@ TEST_F(VolumeTest, InModeMemoryNothingIsWrittenUntilASync) {
   EXPECT_EQ(stat.size_bytes, 1000u);
 }
 
+TEST_F(VolumeTest, InModeMemoryASyncOfTheVolumeWritesTheJournal) {
+  ASSERT_TRUE(volume_->Unmount().ok());
+  Mount(SimFrom(sim_->Image()), FlushMode::kMemory);
+  ASSERT_TRUE(volume_->Mkdir("/d").ok());
+  ASSERT_TRUE(volume_->Sync().ok());
+  Mount(SimFrom(AfterReboot(sim_->DurableImage())));
+  FileStat stat;
+  EXPECT_TRUE(volume_->Stat("/d", &stat).ok());
+}
+
 // The journal has two regions of 1 MiB here; this takes it through both, again
 // and again.
 TEST_F(VolumeTest, TheJournalGoesRound) {
