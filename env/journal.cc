@@ -113,8 +113,8 @@ Result Journal::SwitchAhead() {
   lock.unlock();
   Batch batch;
   if (result.ok()) {
-    result = CatchBadAlloc(
-        [&] { return FinishSwitch(std::move(snapshot), &batch, &state); });
+    result =
+        CatchBadAlloc([&] { return FinishSwitch(snapshot, &batch, &state); });
   }
   lock.lock();
   NoteDone(std::move(result), batch, state);
@@ -230,7 +230,7 @@ Result Journal::Switch(Batch* batch, State* state) {
   Snapshot snapshot;
   Result result = WriteSnapshotBeside(*state, &snapshot);
   if (!result.ok()) return result;
-  return FinishSwitch(std::move(snapshot), batch, state);
+  return FinishSwitch(snapshot, batch, state);
 }
 
 Result Journal::WriteSnapshotBeside(const State& state, Snapshot* snapshot) {

@@ -37,6 +37,8 @@ PlainWriter::PlainWriter(WriterClaim claim) : FileWriter(std::move(claim)) {}
 PlainWriter::~PlainWriter() {
   if (volume_->forked()) return;
   CloseQuietly();
+  // After an error: from the front, for the last write from a buffer owns it.
+  while (!in_flight_.empty()) in_flight_.pop_front();
 }
 
 Result PlainWriter::Start() {
@@ -137,7 +139,9 @@ Result PlainWriter::SubmitBuffer(uint64_t end, bool async, bool take_buffer) {
     }
     char* const memory = buffer_.data() + (from - buffer_start_);
     std::memset(memory + (end - from), 0, length - (end - from));
-    auto write = std::make_unique<Write>(volume_->device(), end);
+    // In its place before it leaves: nothing can throw from there on.
+    in_flight_.push_back(std::make_unique<Write>(volume_->device(), end));
+    Write* const write = in_flight_.back().get();
     write->segment = {memory, length};
     const uint64_t written = inode_->written_bytes;
     const ExtentMapper mapper(file_->inode()->map(), BlocksFor(written));
@@ -161,7 +165,6 @@ Result PlainWriter::SubmitBuffer(uint64_t end, bool async, bool take_buffer) {
       write->buffer = std::move(buffer_);
       buffer_start_ = end;
     }
-    in_flight_.push_back(std::move(write));
     dirty_from_ = end;
   }
   return Result::Ok();

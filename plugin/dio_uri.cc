@@ -10,9 +10,7 @@ namespace diofs {
 
 namespace {
 
-Result Malformed(std::string what) {
-  return Result::Error(EINVAL, std::move(what));
-}
+Result Malformed(std::string_view what) { return Result::Error(EINVAL, what); }
 
 int HexDigit(char c) {
   if (c >= '0' && c <= '9') return c - '0';

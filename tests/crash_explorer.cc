@@ -191,8 +191,8 @@ std::string CrashExplorer::Explore(const CowImage& start,
       bool is_new = false;
       problem = CheckState(image, models[note], &is_new);
       if (!problem.empty()) {
-        problem = "behind event " + std::to_string(event) + " (note " +
-                  std::to_string(note) + "): " + problem;
+        problem.insert(0, "behind event " + std::to_string(event) + " (note " +
+                              std::to_string(note) + "): ");
       }
       if (is_new && plan.recovery_interval != 0 &&
           (*rng)() % plan.recovery_interval == 0) {
@@ -224,7 +224,7 @@ std::string CrashExplorer::ExploreRecovery(const CowImage& image,
     states.ForEach(choice, rng, [&](const CowImage& cut) {
       if (!problem.empty()) return;
       problem = Check(cut, model);
-      if (!problem.empty()) problem = "during recovery: " + problem;
+      if (!problem.empty()) problem.insert(0, "during recovery: ");
     });
   }
   return problem;

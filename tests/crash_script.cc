@@ -123,7 +123,7 @@ Result CrashScript::Append(const std::string& path, size_t bytes, bool flush) {
           volume_->flush_mode() != FlushMode::kMemory;
   if (flush) model_.Publish(path);
   Note();
-  const Result appended =
+  Result appended =
       Call([&] { return writer->Append(more.data(), more.size()); });
   if (full_volume_ && appended.error() == ENOSPC) {
     // Nothing was taken; what was there may have been written meanwhile.

@@ -74,7 +74,7 @@ class WithoutMemory : public testing::TestWithParam<EngineParam> {
 
   virtual void Prepare(EngineDevice* /*device*/) {}
 
-  const ScatteredMapper mapper_;
+  const ScatteredMapper mapper_{};
   AlignedBuffer pattern_ = PatternBuffer(kBytes, 7);
   AlignedBuffer memory_ = FilledBuffer(kBytes, 0);
 };
@@ -131,7 +131,7 @@ class ReadsWithoutMemory : public WithoutMemory {
                      RequestOf(IoDirection::kWrite, mapper_, &segment))
                     .ok());
     if (bad_block_ && device->sim() != nullptr) {
-      device->sim()->SetUnreadable(2 * 5 * kBlock, kBlock);
+      device->sim()->SetUnreadable(uint64_t{10} * kBlock, kBlock);
     }
   }
 

@@ -214,7 +214,7 @@ TEST_F(DamageTest, WhatPreallocatedBlocksHoldIsNeverRead) {
     LogFrameHeader header;
     header.payload_bytes = 1000;
     header.generation = 12345;
-    while (stale.size() < 16 * kBlockBytes) {
+    while (stale.size() < uint64_t{16} * kBlockBytes) {
       std::string frame(LogFrameBytes(header.payload_bytes), 's');
       header.Encode(frame.data());
       stale += frame;
@@ -222,14 +222,14 @@ TEST_F(DamageTest, WhatPreallocatedBlocksHoldIsNeverRead) {
       header.logical += header.payload_bytes;
       header.durable_upto = header.logical;
     }
-    stale.resize(16 * kBlockBytes);
+    stale.resize(uint64_t{16} * kBlockBytes);
   }
   std::string own;
   for (size_t i = 0; i < 16; ++i) own += image_.substr(log_[i], kBlockBytes);
   ASSERT_GT(log_excess_.size(), 16u);
   for (const std::string& garbage :
-       {std::string(16 * kBlockBytes, '\0'),
-        std::string(16 * kBlockBytes, '\xAE'), stale, own}) {
+       {std::string(uint64_t{16} * kBlockBytes, '\0'),
+        std::string(uint64_t{16} * kBlockBytes, '\xAE'), stale, own}) {
     CowImage image(base);
     for (size_t i = 0; i < log_excess_.size(); ++i) {
       image.Write(log_excess_[i], garbage.data() + i % 16 * kBlockBytes,

@@ -137,7 +137,7 @@ TEST_F(FileReaderTest, SequentialReadsMatchAndReadAhead) {
 
 TEST_F(FileReaderTest, WhatWasOnlyReadAheadMayBeUnreadable) {
   // The third block of the file.
-  const uint64_t lost = 2 * kBlockBytes;
+  const uint64_t lost = uint64_t{2} * kBlockBytes;
   sim_->SetUnreadable(
       file_->inode()->map()->extents()[0].start * kBlockBytes + lost,
       kBlockBytes);

@@ -396,7 +396,7 @@ TEST(RepairTest, ALostCacheIsATornTail) {
   ASSERT_TRUE(volume->Mkdir("/one").ok());
   ASSERT_TRUE(volume->Mkdir("/two").ok());
   std::string image = sim->Image();
-  const uint64_t lost = LiveJournal(image).end() - 2 * kBlockBytes;
+  const uint64_t lost = LiveJournal(image).end() - uint64_t{2} * kBlockBytes;
   image.replace(lost, kBlockBytes, kBlockBytes, '\0');
   EXPECT_NE(ProblemOf(image).find("no power was lost since"),
             std::string::npos);
@@ -422,7 +422,7 @@ TEST(RepairTest, ADamagedJournalIsLeft) {
   ASSERT_TRUE(volume->Sync().ok());
   ASSERT_TRUE(volume->Mkdir("/two").ok());
   std::string image = sim->Image();
-  const uint64_t lost = LiveJournal(image).end() - 2 * kBlockBytes;
+  const uint64_t lost = LiveJournal(image).end() - uint64_t{2} * kBlockBytes;
   image.replace(lost, kBlockBytes, kBlockBytes, '\0');
   const std::string before = image;
   EXPECT_EQ(Repaired(&image, true), "");

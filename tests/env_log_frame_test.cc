@@ -68,7 +68,7 @@ TEST(LogFrame, EveryBitCounts) {
   LogFrameHeader header = Sample(9);
   const std::string frame = Encode(&header);
   ASSERT_TRUE(IsWhole(frame));
-  for (size_t bit = 0; bit < (kLogFrameHeaderBytes + 9) * 8; ++bit) {
+  for (size_t bit = 0; bit < uint64_t{kLogFrameHeaderBytes + 9} * 8; ++bit) {
     std::string flipped = frame;
     flipped[bit / 8] ^= static_cast<char>(1 << bit % 8);
     EXPECT_FALSE(IsWhole(flipped)) << "bit " << bit;

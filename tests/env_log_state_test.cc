@@ -83,7 +83,7 @@ TEST_F(LogStateTest, MarksAreKeptSparsely) {
   EXPECT_EQ(Mark(7999), 4000u);
   EXPECT_EQ(Mark(UINT64_MAX), 100000u);
   // Found later, between two of them: too near to both.
-  log_.AddMark({5000, 5 * 16384, 0}, 1);
+  log_.AddMark({5000, uint64_t{5} * 16384, 0}, 1);
   EXPECT_EQ(Mark(5000), 4000u);
 }
 

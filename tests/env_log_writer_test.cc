@@ -303,7 +303,8 @@ TEST_F(LogWriterTest, WhatWasLostStaysLost) {
   // The first of them is lost, the others are on the medium.
   std::string image = sim_->Image();
   const uint64_t at = FirstBlock();
-  image.replace(at, 2 * kBlockBytes, before, at, 2 * kBlockBytes);
+  image.replace(at, uint64_t{2} * kBlockBytes, before, at,
+                uint64_t{2} * kBlockBytes);
   Mount(SimFrom(AfterReboot(image)));
   EXPECT_EQ(Read(), "synced ");
   Reopen();
@@ -371,7 +372,8 @@ TEST_F(LogWriterTest, DamageInTheMiddleIsNeverReadOrCutOff) {
   }
   const std::string sound = AfterReboot(sim_->DurableImage());
   const uint64_t middle = FirstBlock() + LogFrameBytes(5);
-  for (uint64_t bit = 0; bit < (kLogFrameHeaderBytes + 6) * 8; bit += 5) {
+  for (uint64_t bit = 0; bit < uint64_t{kLogFrameHeaderBytes + 6} * 8;
+       bit += 5) {
     std::string image = sound;
     image[middle + bit / 8] ^= static_cast<char>(1 << bit % 8);
     std::shared_ptr<Volume> volume;

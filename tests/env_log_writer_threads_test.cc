@@ -265,10 +265,10 @@ TEST_F(LogWriterTest, SyncsOnAFragmentedVolumeNameEveryBlock) {
 // The plan of an Append cuts its bytes in two; then blocks come ahead of need
 // that hold them in one piece, and that is where the Sync writes them.
 TEST_F(LogWriterTest, ASyncNamesBlocksThatCameAfterItsPlan) {
-  constexpr uint64_t kRunBytes = 12 * kBlockBytes;
+  constexpr uint64_t kRunBytes = uint64_t{12} * kBlockBytes;
   MountWithFua();
   ASSERT_OK(WriteFile(volume_.get(), "/large",
-                      std::string(100 * kBlockBytes, 'l'), false));
+                      std::string(uint64_t{100} * kBlockBytes, 'l'), false));
   size_t files = 0;
   const auto fill = [&](uint64_t bytes) {
     while (WriteFile(volume_.get(), "/" + std::to_string(files),

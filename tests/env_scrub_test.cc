@@ -184,8 +184,8 @@ TEST_F(ScrubTest, ADamagedTableIsToldAsSuch) {
 TEST_F(ScrubTest, WhatCannotBeReadIsToldToTheChunk) {
   Write("/a.sst", Pattern(1, 4 * kChunk));
   const uint64_t start = ExtentOf("/a.sst").start * kBlockBytes;
-  const ScrubReport report =
-      ScrubImage(Damaged({}), {{start + kChunk + 5 * kBlockBytes, 512}});
+  const ScrubReport report = ScrubImage(
+      Damaged({}), {{start + kChunk + uint64_t{5} * kBlockBytes, 512}});
   ASSERT_EQ(report.problems.size(), 1u);
   EXPECT_NE(report.problems[0].find("/a.sst: bytes 65536 to 131071 cannot be"),
             std::string::npos)

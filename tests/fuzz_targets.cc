@@ -179,7 +179,7 @@ void RunJournal(std::string_view input) {
 }
 
 std::vector<std::string> JournalSeeds() {
-  const auto encode = [](std::vector<MetadataOp> ops) {
+  const auto encode = [](const std::vector<MetadataOp>& ops) {
     std::string operations;
     for (const MetadataOp& op : ops) op.EncodeTo(&operations);
     return operations;
@@ -252,7 +252,7 @@ void RunLog(std::string_view input) {
   map->Append({0, 5});
   map->Append({6, kLogBlocks - 5});
   std::string image = stream;
-  image.insert(5 * kBlockBytes, kBlockBytes, '\0');
+  image.insert(uint64_t{5} * kBlockBytes, kBlockBytes, '\0');
   CrashDevice device(CowImage(std::make_shared<const std::string>(image)),
                      SimDevice::MakeGeometry(image.size()), nullptr);
   LogWalker::Stream walked;
@@ -319,7 +319,7 @@ const BaseImage& Base() {
       made.ranges.push_back({SuperblockOffset(kVolumeBytes, i), 300});
     }
     for (const uint64_t offset : volume->superblock().region_offset) {
-      made.ranges.push_back({offset, 8 * kBlockBytes});
+      made.ranges.push_back({offset, uint64_t{8} * kBlockBytes});
     }
     for (const Extent& extent : file->inode()->map()->extents()) {
       made.ranges.push_back(

@@ -22,7 +22,7 @@ namespace diofs {
 inline constexpr uint64_t kVolumeBytes = 16 << 20;
 inline constexpr const char* kPath = "/000001.log";
 
-inline std::vector<std::string> FsckProblems(std::string image) {
+inline std::vector<std::string> FsckProblems(const std::string& image) {
   FsckReport report;
   const Result result = Fsck(SimFrom(image), &report);
   if (!result.ok()) report.problems.push_back(result.ToString());

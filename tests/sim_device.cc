@@ -77,6 +77,10 @@ void SimDevice::Wait(Dio* dio, uint32_t /*wait_nr*/) {
 void SimDevice::Poll() {
   const AllocationScope not_counted(false);
   if (stale()) return;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (behavior_.unpolled) return;
+  }
   for (bool more = true; more;) {
     Bio* const bio = TakePending();
     if (bio == nullptr) return;

@@ -38,6 +38,8 @@ struct SimBehavior {
   bool delayed = false;
   // Of what is pending any may complete next, else the oldest.
   bool reordered = false;
+  // Poll completes nothing: what is pending stays so until it is waited for.
+  bool unpolled = false;
   // A transfer moves less than it was asked for, down to no whole block.
   uint32_t short_chance = 0;
   // A transfer ends with EAGAIN, EINTR or ECANCELED, having moved nothing.
