@@ -442,7 +442,13 @@ Result Volume::CommitDurable(Lsn lsn) {
   if (Result r = journal_->Commit(lsn, CommitLevel::kDurable); !r.ok()) {
     return Stop(std::move(r));
   }
-  if (frees_pending_) ReleaseFrees();
+  if (frees_pending_) {
+    // What was asked for is durable; what goes wrong here stops the volume.
+    (void)CatchBadAlloc([this] {
+      ReleaseFrees();
+      return Result::Ok();
+    });
+  }
   if (journal_->half_used()) CommitSoon();
   return Result::Ok();
 }

@@ -70,11 +70,16 @@ Env* EnvFactory(const std::string& uri, std::unique_ptr<Env>*,
 }
 
 int RegisterOrComplain(ObjectLibrary* library) {
-  std::string refusal;
-  const int factories =
-      RegisterDio(library, rocksdb::GetRocksVersionAsString(), &refusal);
-  if (!refusal.empty()) fprintf(stderr, "diofs: %s\n", refusal.c_str());
-  return factories;
+  try {
+    std::string refusal;
+    const int factories =
+        RegisterDio(library, rocksdb::GetRocksVersionAsString(), &refusal);
+    if (!refusal.empty()) fprintf(stderr, "diofs: %s\n", refusal.c_str());
+    return factories;
+  } catch (const std::exception& exception) {
+    fprintf(stderr, "diofs: not registered: %s\n", exception.what());
+    return 0;
+  }
 }
 
 // For LD_PRELOAD and for programs linked to the library: there is nobody to
@@ -104,10 +109,10 @@ int RegisterDio(ObjectLibrary* library, const std::string& running_version,
 }
 
 Env* DioEnv(const std::string& uri, std::string* error) {
-  static std::mutex* const mutex = new std::mutex;
-  static auto* const envs = new std::map<std::string, std::unique_ptr<Env>>;
   Status status;
   try {
+    static std::mutex* const mutex = new std::mutex;
+    static auto* const envs = new std::map<std::string, std::unique_ptr<Env>>;
     std::lock_guard<std::mutex> lock(*mutex);
     std::unique_ptr<Env>& env = (*envs)[uri];
     if (env == nullptr) status = MakeEnv(uri, &env);

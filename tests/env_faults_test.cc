@@ -350,6 +350,38 @@ void ExpectKeptThoughItFailed(
   EXPECT_GT(failed, 3u);
 }
 
+// Nor where what has been freed cannot be given back, which each sync does.
+TEST(FaultsTest, ASyncThatFailedIsNotFollowedByOneThatSucceeds) {
+  const AllocationScope not_counted(false);
+  for (const char* const path : {"/000001.log", "/2.sst"}) {
+    uint64_t failed = 0;
+    bool met = true;
+    for (uint64_t n = 1; met; ++n) {
+      std::shared_ptr<Volume> volume;
+      MountOptions options;
+      options.discard = true;
+      ASSERT_TRUE(MountSim(FormattedSim(kVolumeBytes), options, &volume).ok());
+      const std::string content = Pattern(1, 50000);
+      ASSERT_TRUE(WriteFile(volume.get(), "/1.sst", content, true).ok());
+      std::shared_ptr<FileWriter> writer;
+      ASSERT_TRUE(OpenWriter(volume.get(), path, &writer).ok());
+      ASSERT_TRUE(writer->Append(content.data(), content.size()).ok());
+      ASSERT_TRUE(volume->Unlink("/1.sst").ok());
+      Result result;
+      {
+        const AllocationScope counted(true);
+        AllocationFaults::FailNth(n, false);
+        result = CatchBadAlloc([&] { return writer->Sync(); });
+        met = AllocationFaults::Stop();
+      }
+      if (result.ok()) continue;
+      ++failed;
+      ASSERT_FALSE(writer->Sync().ok()) << path << ", n = " << n;
+    }
+    EXPECT_GT(failed, 0u);
+  }
+}
+
 TEST(FaultsTest, AnUnlinkThatFailedGivesNothingBack) {
   ExpectKeptThoughItFailed("/1.sst", [](Volume* volume, FileWriter*) {
     return volume->Unlink("/1.sst");
