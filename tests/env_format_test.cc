@@ -13,6 +13,7 @@
 #include "env/log_frame.h"
 #include "env/metadata_op.h"
 #include "env/region_header.h"
+#include "env/staging_format.h"
 #include "env/superblock.h"
 
 namespace diofs {
@@ -128,6 +129,17 @@ std::string ExampleChecksumTable() {
   return blocks;
 }
 
+std::string ExampleStagedRecord() {
+  StagedRecord record;
+  record.type = StagedType::kData;
+  record.number = 7;
+  record.offset = 4096;
+  record.body = "hello";
+  std::string bytes(record.bytes(), '?');
+  record.EncodeTo(bytes.data(), 64);
+  return bytes;
+}
+
 std::vector<std::string> ExampleOperations() {
   std::vector<MetadataOp> ops(5);
   ops[0].type = OpType::kCreate;
@@ -166,6 +178,7 @@ TEST(Format, WorkedExamplesAreWhatTheEncodersWrite) {
   for (const std::string& op : ExampleOperations()) encoded.push_back(op);
   encoded.push_back(ExampleChecksumTable());
   encoded.push_back(ExampleLogFrame());
+  encoded.push_back(ExampleStagedRecord());
   ASSERT_EQ(examples.size(), encoded.size());
   for (size_t i = 0; i < examples.size(); ++i) {
     // What the example leaves out is zero.
