@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -17,6 +18,7 @@
 #include "env/format.h"
 #include "env/journal_frame.h"
 #include "env/region_header.h"
+#include "env/staging.h"
 
 namespace diofs {
 
@@ -51,6 +53,9 @@ enum class CommitLevel : uint8_t {
 //   new region                  | snapshot ...     | kept | header
 //                               ^ TakeForSnapshot: from here on what is
 //                                 appended is kept for the new region as well
+//
+// With a Staging what is appended survives the process at once, as long as
+// there is room for it.
 class Journal {
  public:
   struct Layout {
@@ -80,6 +85,8 @@ class Journal {
     // A clean unmount said where the journal ends; 0 after a crash.
     uint64_t clean_sequence = 0;
     uint64_t clean_region_nonce = 0;
+    // Places that the journal is to have come past, one of them at least.
+    std::vector<StagedBase> bases;
   };
   struct RecoveryReport {
     uint32_t region = 0;
@@ -90,6 +97,8 @@ class Journal {
     // Why the journal must not be written: what proves corruption. Empty when
     // all is well; a torn tail is no corruption.
     std::string corruption;
+    // It has come past one of RecoveryInput::bases.
+    bool base_found = false;
   };
   // Finds the live region, gives the operations of each of its frames to
   // `apply` in order and sets up the journal to go on behind them. EUCLEAN
@@ -102,6 +111,15 @@ class Journal {
   // Make frames that must be durable leave as writes through, where nothing
   // else waits for a flush. Before the first commit.
   void SetWriteThrough(bool through) { write_through_ = through; }
+
+  // From now on what is appended is staged, and `staging`, which must live
+  // longer, knows where the journal ends. Null: no longer. While there is no
+  // commit.
+  void SetStaging(Staging* staging);
+  // Does `lsn` survive the process already?
+  bool Safe(Lsn lsn) const {
+    return safe_lsn_.load(std::memory_order_acquire) >= lsn;
+  }
 
   // Adds one transaction (whole encoded operations); it reaches the device in
   // one frame. Returns its number. Data of plain files that it names are
@@ -157,6 +175,8 @@ class Journal {
     Lsn first_lsn = 1;
     Lsn last_lsn = 0;
     uint64_t durable_sequence = 0;
+    // What was staged before is carried by it.
+    uint64_t staged_mark = 0;
     // The frame leaves as a write through: all before it is durable.
     bool through = false;
     // Set where all that was carried is durable.
@@ -222,6 +242,8 @@ class Journal {
   std::string pending_;  // of written_lsn_ + 1 … tail_lsn_, unless led
   Lsn tail_lsn_ = 0;     // last number given
   Lsn written_lsn_ = 0;  // last number on the device
+  // Up to here all is on the device or staged. Changed with mutex_ held.
+  std::atomic<Lsn> safe_lsn_{0};
   // Last number and frame known durable.
   Mark durable_;
   Lsn durable_wanted_lsn_ = 0;
@@ -233,6 +255,8 @@ class Journal {
   std::string kept_;
   Result error_;
   State state_;
+  Staging* staging_ = nullptr;
+  std::unique_ptr<Staging::Hold> staged_;
 };
 
 }  // namespace diofs

@@ -42,6 +42,7 @@ Result Journal::Recover(const RecoveryInput& input, const ApplyFn& apply,
   state_ = state;
   tail_lsn_ = survey.end.last_lsn;
   written_lsn_ = survey.end.last_lsn;
+  safe_lsn_ = survey.end.last_lsn;
   durable_ = {durable.last_lsn, durable.sequence - 1};
   if (!report->corruption.empty()) {
     error_ = Result::Error(EUCLEAN, "journal: " + report->corruption);
@@ -98,9 +99,16 @@ Result Journal::SurveyRegion(const RecoveryInput& input, const State& state,
                      layout_.region_bytes, state.header);
   const uint64_t deltas_sequence =
       state.header.first_sequence + state.header.snapshot_frames;
+  const auto note_bases = [&] {
+    for (const StagedBase& base : input.bases) {
+      report->base_found |= base.sequence == reader.position().sequence &&
+                            base.chain == reader.position().chain;
+    }
+  };
   FrameReader::Frame frame;
   bool found = true;
   while (true) {
+    note_bases();
     Result result = reader.Next(&frame, &found);
     if (!result.ok()) return result;
     if (!found) break;
