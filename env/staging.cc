@@ -77,8 +77,10 @@ void Staging::AdvanceHead() {
   for (const Hold* const hold : holds_) head = std::min(head, hold->from_);
   if (head == head_) return;
   head_ = head;
-  file_->words()->head.store(SealPosition(head), std::memory_order_seq_cst);
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  file_->words()->head.store(SealPosition(head), std::memory_order_release);
+  // For the compiler: whoever looks comes after the death, when every store of
+  // the program has arrived, up to one of them.
+  std::atomic_signal_fence(std::memory_order_seq_cst);
 }
 
 void Staging::Release(Hold* hold, uint64_t mark) {
@@ -101,7 +103,7 @@ void Staging::NoteBase(const StagedBase& base) {
   slot.tentative = base.tentative ? 1 : 0;
   slot.crc = Crc32c(&slot, offsetof(StagedBaseSlot, crc));
   file_->words()->bases[slot.number % 2] = slot;
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
 }
 
 bool Staging::Close(const Hold& except) {
