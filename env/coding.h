@@ -1,10 +1,13 @@
 #ifndef DIOFS_ENV_CODING_H_
 #define DIOFS_ENV_CODING_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <string>
 #include <string_view>
+
+#include "env/format.h"
 
 namespace diofs {
 
@@ -24,6 +27,10 @@ inline void PutFixed(std::string* out, T value) {
 inline void PutFixed16(std::string* out, uint16_t v) { PutFixed(out, v); }
 inline void PutFixed32(std::string* out, uint32_t v) { PutFixed(out, v); }
 inline void PutFixed64(std::string* out, uint64_t v) { PutFixed(out, v); }
+
+inline void PutUuid(std::string* out, const Uuid& uuid) {
+  out->append(uuid.begin(), uuid.end());
+}
 
 template <typename T>
 inline T DecodeFixed(const char* from) {
@@ -71,6 +78,11 @@ class BoundedReader {
     const std::string_view taken = bytes_.substr(0, count);
     bytes_.remove_prefix(count);
     return taken;
+  }
+
+  void ReadUuid(Uuid* uuid) {
+    const std::string_view taken = Bytes(uuid->size());
+    std::copy(taken.begin(), taken.end(), uuid->begin());
   }
 
   size_t remaining() const { return bytes_.size(); }

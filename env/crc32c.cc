@@ -4,10 +4,20 @@
 
 #include <algorithm>
 
+#include "env/format.h"
+
 namespace diofs {
 
 uint32_t Crc32c(const void* data, size_t bytes) {
   return Crc32cExtend(0, data, bytes);
+}
+
+uint32_t BlockCrc(std::string_view block) {
+  constexpr char kZero[sizeof(uint32_t)] = {};
+  const std::string_view behind = block.substr(kBlockCrcOffset + sizeof(kZero));
+  uint32_t crc = Crc32c(block.data(), kBlockCrcOffset);
+  crc = Crc32cExtend(crc, kZero, sizeof(kZero));
+  return Crc32cExtend(crc, behind.data(), behind.size());
 }
 
 uint32_t Crc32cExtend(uint32_t crc, const void* data, size_t bytes) {

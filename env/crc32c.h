@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace diofs {
 
@@ -12,6 +13,10 @@ uint32_t Crc32c(const void* data, size_t bytes);
 
 // The checksum of A followed by B: Crc32cExtend(Crc32c(A), B).
 uint32_t Crc32cExtend(uint32_t crc, const void* data, size_t bytes);
+
+// Of a whole block of the format that holds it at kBlockCrcOffset, where it
+// counts as zero.
+uint32_t BlockCrc(std::string_view block);
 
 }  // namespace diofs
 

@@ -32,7 +32,7 @@ Lsn Journal::Append(std::string_view operations) {
     pending_.append(operations);
     if (keeping_) kept_.append(operations);
     // Behind one that found no room it would count for nothing.
-    if (staged_ != nullptr && safe_lsn_ == tail_lsn_ &&
+    if (safe_lsn_ == tail_lsn_ &&
         staged_->Stage(StagedType::kOperations, lsn, 0, operations)) {
       safe_lsn_.store(lsn, std::memory_order_release);
     }
@@ -43,10 +43,13 @@ Lsn Journal::Append(std::string_view operations) {
 void Journal::SetStaging(Staging* staging) {
   std::lock_guard<std::mutex> lock(mutex_);
   staging_ = staging;
-  staged_.reset();
-  if (staging == nullptr) return;
   staged_ = std::make_unique<Staging::Hold>(staging);
-  staging->NoteBase({state_.sequence, state_.chain, /*tentative=*/false});
+  NoteEnd(state_, /*tentative=*/false);
+}
+
+void Journal::NoteEnd(const State& state, bool tentative) {
+  if (staging_ == nullptr) return;
+  staging_->NoteBase({state.sequence, state.chain, tentative});
 }
 
 Lsn Journal::TakeForSnapshot() {
@@ -158,7 +161,7 @@ Journal::Batch Journal::TakePending() {
   batch.first_lsn = written_lsn_ + 1;
   batch.last_lsn = tail_lsn_;
   batch.durable_sequence = durable_.sequence;
-  if (staged_ != nullptr) batch.staged_mark = staged_->mark();
+  batch.staged_mark = staged_->mark();
   batch.through = write_through_ && durable_wanted_lsn_ > written_lsn_ &&
                   durable_.sequence == state_.sequence - 1;
   return batch;
@@ -170,10 +173,8 @@ void Journal::NoteDone(Result result, const Batch& batch, const State& state) {
     if (safe_lsn_ < written_lsn_) {
       safe_lsn_.store(written_lsn_, std::memory_order_release);
     }
-    if (staged_ != nullptr) {
-      staging_->NoteBase({state.sequence, state.chain, /*tentative=*/false});
-      staged_->Release(batch.staged_mark);
-    }
+    NoteEnd(state, /*tentative=*/false);
+    staged_->Release(batch.staged_mark);
     if (batch.durable) NoteDurable({batch.last_lsn, state.sequence - 1});
   } else if (error_.ok()) {
     error_ = std::move(result).With("journal");
@@ -280,9 +281,7 @@ Result Journal::FinishSwitch(Snapshot snapshot, Batch* batch, State* state) {
   // now, so a second snapshot is behind by little.
   if (!TakeKept(snapshot, batch)) return Switch(batch, state);
   if (Result r = WriteBatch(batch, &next); !r.ok()) return r;
-  if (staging_ != nullptr) {
-    staging_->NoteBase({next.sequence, next.chain, /*tentative=*/true});
-  }
+  NoteEnd(next, /*tentative=*/true);
   if (Result r = WriteRegionHeader(next); !r.ok()) return r;
   batch->durable = true;
   // Should the new header get lost one day, the old region must not pass for
@@ -309,7 +308,7 @@ bool Journal::TakeKept(const Snapshot& snapshot, Batch* batch) {
   batch->first_lsn = snapshot.lsn + 1;
   batch->last_lsn = tail_lsn_;
   batch->durable_sequence = durable_.sequence;
-  if (staged_ != nullptr) batch->staged_mark = staged_->mark();
+  batch->staged_mark = staged_->mark();
   keeping_ = false;
   pending_.clear();
   return true;

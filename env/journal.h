@@ -201,6 +201,8 @@ class Journal {
   // Makes durable what is written; `lock` as Lead has it.
   void FlushWritten(Lock* lock);
   void NoteDurable(const Mark& mark);
+  // Tells the staging that the journal ends, or is about to end, there.
+  void NoteEnd(const State& state, bool tentative);
   Result WriteBatch(Batch* batch, State* state);
   Result WriteFrame(FrameHeader header, std::string_view payload,
                     Durability durability, State* state);
@@ -256,7 +258,9 @@ class Journal {
   Result error_;
   State state_;
   Staging* staging_ = nullptr;
-  std::unique_ptr<Staging::Hold> staged_;
+  // Never null: without a staging it stages nothing.
+  std::unique_ptr<Staging::Hold> staged_ =
+      std::make_unique<Staging::Hold>(nullptr);
 };
 
 }  // namespace diofs

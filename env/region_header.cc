@@ -1,6 +1,5 @@
 #include "env/region_header.h"
 
-#include <algorithm>
 #include <cerrno>
 
 #include "dio/align.h"
@@ -14,11 +13,6 @@ static_assert(8 + 4 + 4 + 16 + 8 + 8 + 4 + 4 + 8 + 8 ==
               kRegionHeaderFieldBytes);
 static_assert(kRegionHeaderFieldBytes <= kRegionHeaderBytes);
 static_assert(kRegionHeaderBytes == kBlockBytes);
-
-uint32_t HeaderCrc(std::string block) {
-  EncodeFixed<uint32_t>(&block[kBlockCrcOffset], 0);
-  return Crc32c(block.data(), block.size());
-}
 
 // Null for values that this format allows.
 const char* ValueProblem(const RegionHeader& header, uint64_t region_bytes) {
@@ -49,7 +43,7 @@ std::string RegionHeader::Encode() const {
   PutFixed64(&out, kRegionMagic);
   PutFixed32(&out, kFormatVersion);
   PutFixed32(&out, 0);  // the checksum, once all is there
-  out.append(reinterpret_cast<const char*>(uuid.data()), uuid.size());
+  PutUuid(&out, uuid);
   PutFixed64(&out, nonce);
   PutFixed64(&out, first_sequence);
   PutFixed32(&out, snapshot_frames);
@@ -57,7 +51,7 @@ std::string RegionHeader::Encode() const {
   PutFixed64(&out, successor_nonce);
   PutFixed64(&out, snapshot_bytes);
   out.resize(kRegionHeaderBytes, '\0');
-  EncodeFixed(&out[kBlockCrcOffset], HeaderCrc(out));
+  EncodeFixed(&out[kBlockCrcOffset], BlockCrc(out));
   return out;
 }
 
@@ -71,12 +65,11 @@ Result RegionHeader::Decode(std::string_view block, const Uuid& volume_uuid,
   if (reader.Fixed64() != kRegionMagic) return bad("no magic");
   const uint32_t version = reader.Fixed32();
   const uint32_t crc = reader.Fixed32();
-  if (HeaderCrc(std::string(block)) != crc) return bad("checksum");
+  if (BlockCrc(block) != crc) return bad("checksum");
   if (version != kFormatVersion) return bad("version");
 
   RegionHeader found;
-  const std::string_view uuid_bytes = reader.Bytes(found.uuid.size());
-  std::copy(uuid_bytes.begin(), uuid_bytes.end(), found.uuid.begin());
+  reader.ReadUuid(&found.uuid);
   found.nonce = reader.Fixed64();
   found.first_sequence = reader.Fixed64();
   found.snapshot_frames = reader.Fixed32();

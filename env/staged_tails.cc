@@ -10,7 +10,7 @@ void StagedTails::Add(uint64_t ino, uint64_t offset, std::string_view bytes) {
   Tail& tail = tails_[ino];
   // Between two that do not meet lies what found no room here and went to the
   // device, and everything before it with it.
-  if (tail.end() != offset || tail.bytes.empty()) tail = {offset, {}};
+  if (tail.end() != offset) tail = {offset, {}};
   tail.bytes += bytes;
 }
 

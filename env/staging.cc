@@ -1,10 +1,7 @@
 #include "env/staging.h"
 
 #include <algorithm>
-#include <cstddef>
 #include <utility>
-
-#include "env/crc32c.h"
 
 namespace diofs {
 
@@ -54,14 +51,14 @@ bool Staging::Append(const StagedRecord& record, Hold* hold) {
   const uint64_t ring_bytes = file_->ring_bytes();
   const std::lock_guard<std::mutex> lock(mutex_);
   if (closed_ || record.body.size() >= ring_bytes) return false;
-  if (tail_ + bytes - head_ > ring_bytes / 2 && tail_ >= look_at_) {
+  const auto used = [&] { return tail_ + bytes - head_; };
+  if (used() > ring_bytes / 2 && tail_ >= look_at_) {
     AdvanceHead();
     look_at_ = tail_ + ring_bytes / 16;
   }
-  if (tail_ + bytes - head_ > ring_bytes) AdvanceHead();
-  crowded_.store(tail_ + bytes - head_ > ring_bytes / 2,
-                 std::memory_order_relaxed);
-  if (tail_ + bytes - head_ > ring_bytes) return false;
+  if (used() > ring_bytes) AdvanceHead();
+  crowded_.store(used() > ring_bytes / 2, std::memory_order_relaxed);
+  if (used() > ring_bytes) return false;
   record.EncodeTo(file_->At(tail_), tail_);
   if (hold->from_ == UINT64_MAX) hold->from_ = tail_;
   tail_ += bytes;
@@ -101,9 +98,8 @@ void Staging::NoteBase(const StagedBase& base) {
   slot.sequence = base.sequence;
   slot.chain = base.chain;
   slot.tentative = base.tentative ? 1 : 0;
-  slot.crc = Crc32c(&slot, offsetof(StagedBaseSlot, crc));
+  slot.crc = slot.ComputeCrc();
   file_->words()->bases[slot.number % 2] = slot;
-  std::atomic_signal_fence(std::memory_order_seq_cst);
 }
 
 bool Staging::Close(const Hold& except) {

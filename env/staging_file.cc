@@ -14,22 +14,10 @@
 namespace diofs {
 namespace {
 
-Result Failed(const std::string& path, const char* what) {
-  return Result::Error(errno, path + ": " + what);
-}
-
-Result WriteHeader(int fd, const StagingHeader& header) {
-  const std::string block = header.Encode();
-  const ssize_t written = pwrite(fd, block.data(), block.size(), 0);
-  if (written < 0) return Result::Error(errno);
-  return static_cast<size_t>(written) == block.size() ? Result::Ok()
-                                                      : Result::Error(EIO);
-}
-
 Result ReadHeader(int fd, StagingHeader* header) {
   std::string block(kStagingHeaderBytes, '\0');
   const ssize_t bytes = pread(fd, block.data(), block.size(), 0);
-  if (bytes < 0) return Result::Error(errno);
+  if (bytes < 0) return Result::FromErrno("read");
   block.resize(static_cast<size_t>(bytes));
   return StagingHeader::Decode(block, header);
 }
@@ -47,22 +35,23 @@ Result CheckOwner(const struct stat& status) {
 
 Result StagingFile::Create(const std::string& path, const StagingHeader& header,
                            std::unique_ptr<StagingFile>* file) {
+  const std::string block = header.Encode();
   std::unique_ptr<StagingFile> made(new StagingFile(path, header));
   const ScopedFd fd(open(path.c_str(),
                          O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
                          S_IRUSR | S_IWUSR));
-  if (fd.get() < 0) return Failed(path, "create");
+  if (fd.get() < 0) return Result::FromErrno(path + ": create");
   // Space that the host had only promised would end the process with SIGBUS
   // where it breaks the promise.
   const auto bytes = static_cast<off_t>(kStagingRingOffset + header.ring_bytes);
   const int error = posix_fallocate(fd.get(), 0, bytes);
-  Result result = error == 0 ? WriteHeader(fd.get(), header)
+  Result result = error == 0 ? made->Map(fd.get(), /*read_only=*/false)
                              : Result::Error(error, "allocate");
-  if (result.ok()) result = made->Map(fd.get(), /*read_only=*/false);
   if (!result.ok()) {
     (void)unlink(path.c_str());
     return std::move(result).With(path);
   }
+  std::memcpy(made->memory_, block.data(), block.size());
   *file = std::move(made);
   return result;
 }
@@ -71,9 +60,9 @@ Result StagingFile::Open(const std::string& path, bool read_only,
                          std::unique_ptr<StagingFile>* file) {
   const ScopedFd fd(open(
       path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_NOFOLLOW | O_CLOEXEC));
-  if (fd.get() < 0) return Failed(path, "open");
+  if (fd.get() < 0) return Result::FromErrno(path + ": open");
   struct stat status;
-  if (fstat(fd.get(), &status) != 0) return Failed(path, "stat");
+  if (fstat(fd.get(), &status) != 0) return Result::FromErrno(path + ": stat");
   StagingHeader header;
   Result result = CheckOwner(status);
   if (result.ok()) result = ReadHeader(fd.get(), &header);
@@ -96,7 +85,7 @@ Result StagingFile::Map(int fd, bool read_only) {
   const int protection = read_only ? PROT_READ : PROT_READ | PROT_WRITE;
   void* const place =
       mmap(nullptr, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (place == MAP_FAILED) return Result::Error(errno, "map");
+  if (place == MAP_FAILED) return Result::FromErrno("map");
   memory_ = static_cast<char*>(place);
   mapped_bytes_ = all;
   if (mmap(memory_, once, protection, MAP_SHARED | MAP_FIXED, fd, 0) ==
@@ -105,7 +94,7 @@ Result StagingFile::Map(int fd, bool read_only) {
            MAP_SHARED | MAP_FIXED, fd,
            static_cast<off_t>(kStagingRingOffset)) == MAP_FAILED ||
       madvise(memory_, all, MADV_DONTFORK) != 0) {
-    return Result::Error(errno, "map");
+    return Result::FromErrno("map");
   }
   return Result::Ok();
 }
@@ -126,7 +115,7 @@ char* StagingFile::At(uint64_t position) const {
 }
 
 Result StagingFile::Remove() const {
-  if (unlink(path_.c_str()) != 0) return Failed(path_, "remove");
+  if (unlink(path_.c_str()) != 0) return Result::FromErrno(path_ + ": remove");
   return Result::Ok();
 }
 

@@ -1,13 +1,17 @@
 #include "env/staging_format.h"
 
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 
+#include "dio/align.h"
 #include "env/coding.h"
 #include "env/crc32c.h"
 
 namespace diofs {
 namespace {
+
+static_assert(8 + 4 + 4 + 3 * 16 + 3 * 8 == kStagingHeaderFieldBytes);
 
 uint32_t CrcOf(const char* record_header, uint64_t position,
                std::string_view body) {
@@ -26,6 +30,10 @@ uint64_t Fold(uint64_t eighth) {
 
 }  // namespace
 
+uint32_t StagedBaseSlot::ComputeCrc() const {
+  return Crc32c(this, offsetof(StagedBaseSlot, crc));
+}
+
 uint64_t SealPosition(uint64_t position) {
   const uint64_t eighth = position / StagedRecord::kAlignBytes;
   return eighth | Fold(eighth) << 56;
@@ -42,14 +50,14 @@ std::string StagingHeader::Encode() const {
   PutFixed64(&block, kStagingMagic);
   PutFixed32(&block, kFormatVersion);
   PutFixed32(&block, 0);
-  block.append(uuid.begin(), uuid.end());
-  block.append(mount_nonce.begin(), mount_nonce.end());
-  block.append(boot_id.begin(), boot_id.end());
+  PutUuid(&block, uuid);
+  PutUuid(&block, mount_nonce);
+  PutUuid(&block, boot_id);
   PutFixed64(&block, device);
   PutFixed64(&block, inode);
   PutFixed64(&block, ring_bytes);
   block.resize(kStagingHeaderBytes, '\0');
-  EncodeFixed(&block[kBlockCrcOffset], Crc32c(block.data(), block.size()));
+  EncodeFixed(&block[kBlockCrcOffset], BlockCrc(block));
   return block;
 }
 
@@ -63,17 +71,12 @@ Result StagingHeader::Decode(std::string_view block, StagingHeader* header) {
     return Result::Error(EPROTONOSUPPORT,
                          "staging file of version " + std::to_string(version));
   }
-  const uint32_t crc = reader.Fixed32();
-  std::string zeroed(block);
-  EncodeFixed<uint32_t>(&zeroed[kBlockCrcOffset], 0);
-  if (crc != Crc32c(zeroed.data(), zeroed.size())) {
+  if (reader.Fixed32() != BlockCrc(block)) {
     return Result::Error(EUCLEAN, "header: checksum");
   }
-  for (Uuid* const id :
-       {&header->uuid, &header->mount_nonce, &header->boot_id}) {
-    const std::string_view bytes = reader.Bytes(id->size());
-    std::memcpy(id->data(), bytes.data(), id->size());
-  }
+  reader.ReadUuid(&header->uuid);
+  reader.ReadUuid(&header->mount_nonce);
+  reader.ReadUuid(&header->boot_id);
   header->device = reader.Fixed64();
   header->inode = reader.Fixed64();
   header->ring_bytes = reader.Fixed64();
@@ -117,8 +120,7 @@ Result StagedRecord::DecodeFrom(std::string_view* bytes, uint64_t position,
   uint64_t end = 0;
   if ((!operations && type != static_cast<uint64_t>(StagedType::kData)) ||
       (operations && record->offset != 0) ||
-      __builtin_add_overflow(record->offset, body_bytes, &end) ||
-      end > kMaxLogBytes) {
+      !CheckedAdd(record->offset, body_bytes, &end) || end > kMaxLogBytes) {
     return Result::Error(EUCLEAN, "a record makes no sense");
   }
   bytes->remove_prefix(Bytes(body_bytes));

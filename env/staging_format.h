@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "dio/align.h"
 #include "dio/result.h"
 #include "env/format.h"
 
@@ -59,6 +60,8 @@ struct StagedBaseSlot {
   uint32_t tentative = 0;
   uint32_t crc = 0;  // of what lies before
   uint32_t zero = 0;
+
+  uint32_t ComputeCrc() const;
 };
 static_assert(sizeof(StagedBaseSlot) == 32);
 
@@ -103,8 +106,7 @@ struct StagedRecord {
 
   // Of a record with so many bytes of body.
   static constexpr uint64_t Bytes(uint64_t body_bytes) {
-    return (kHeaderBytes + body_bytes + kAlignBytes - 1) / kAlignBytes *
-           kAlignBytes;
+    return AlignUp(kHeaderBytes + body_bytes, kAlignBytes);
   }
   uint64_t bytes() const { return Bytes(body.size()); }
   // Writes bytes() bytes at `to`. The checksum covers `position`.

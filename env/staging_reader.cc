@@ -1,19 +1,15 @@
 #include "env/staging_reader.h"
 
 #include <cerrno>
-#include <cstddef>
 #include <string>
 #include <string_view>
 #include <utility>
-
-#include "env/crc32c.h"
 
 namespace diofs {
 namespace {
 
 bool IsWhole(const StagedBaseSlot& slot) {
-  return slot.number != 0 &&
-         slot.crc == Crc32c(&slot, offsetof(StagedBaseSlot, crc));
+  return slot.number != 0 && slot.crc == slot.ComputeCrc();
 }
 
 // A process that died while it wrote one slot left the other one whole.

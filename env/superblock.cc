@@ -29,23 +29,8 @@ static_assert(kSuperblockBytes == kBlockBytes);
 
 constexpr uint32_t kVersionOffset = 8;
 
-void PutUuid(std::string* out, const Uuid& uuid) {
-  out->append(reinterpret_cast<const char*>(uuid.data()), uuid.size());
-}
-
-void ReadUuid(BoundedReader* reader, Uuid* uuid) {
-  const std::string_view bytes = reader->Bytes(uuid->size());
-  std::copy(bytes.begin(), bytes.end(), uuid->begin());
-}
-
 Result Damaged(const std::string& what) {
   return Result::Error(EUCLEAN, "damaged superblock: " + what);
-}
-
-// Of the whole block with the checksum's own field as zero.
-uint32_t BlockCrc(std::string block) {
-  EncodeFixed<uint32_t>(&block[kBlockCrcOffset], 0);
-  return Crc32c(block.data(), block.size());
 }
 
 // Another version may sum differently, so its checksum says nothing; but a
@@ -55,7 +40,7 @@ Result CheckVersion(std::string_view block, uint32_t crc) {
   if (version == kFormatVersion) return Result::Ok();
   std::string as_ours(block);
   EncodeFixed(&as_ours[kVersionOffset], kFormatVersion);
-  if (BlockCrc(std::move(as_ours)) == crc) return Damaged("version field");
+  if (BlockCrc(as_ours) == crc) return Damaged("version field");
   return Result::Error(EPROTONOSUPPORT,
                        "format version " + std::to_string(version) +
                            ", but this program knows version " +
@@ -270,11 +255,11 @@ Result Superblock::Decode(std::string_view block, uint64_t actual_bytes,
   const auto crc = DecodeFixed<uint32_t>(&block[kBlockCrcOffset]);
   Result result = CheckVersion(block, crc);
   if (!result.ok()) return result;
-  if (BlockCrc(std::string(block)) != crc) return Damaged("checksum");
+  if (BlockCrc(block) != crc) return Damaged("checksum");
 
   Superblock sb;
   reader.Bytes(8);  // version and checksum
-  ReadUuid(&reader, &sb.uuid);
+  reader.ReadUuid(&sb.uuid);
   sb.epoch = reader.Fixed64();
   sb.device_bytes = reader.Fixed64();
   const uint32_t block_bytes = reader.Fixed32();
@@ -284,8 +269,8 @@ Result Superblock::Decode(std::string_view block, uint64_t actual_bytes,
   sb.feature_incompat = reader.Fixed64();
   for (uint64_t& offset : sb.region_offset) offset = reader.Fixed64();
   sb.region_bytes = reader.Fixed64();
-  ReadUuid(&reader, &sb.mount_nonce);
-  ReadUuid(&reader, &sb.boot_id);
+  reader.ReadUuid(&sb.mount_nonce);
+  reader.ReadUuid(&sb.boot_id);
   sb.flush_mode = static_cast<FlushMode>(reader.Fixed32());
   sb.owner_pid = reader.Fixed32();
   sb.created_us = reader.Fixed64();

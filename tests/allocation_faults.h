@@ -9,7 +9,10 @@
 #include <cstdint>
 #include <cstdlib>
 #include <new>
+#include <utility>
 
+#include "dio/out_of_memory.h"
+#include "dio/result.h"
 #include "tests/allocation_scope.h"
 
 namespace diofs {
@@ -27,6 +30,16 @@ class AllocationFaults {
   static bool Stop() {
     left_ = 0;
     return met_;
+  }
+
+  // What `body` returns where its `nth` allocation fails; *met: it had so many.
+  template <typename Body>
+  static Result WithoutNth(uint64_t nth, bool* met, Body&& body) {
+    const AllocationScope counted(true);
+    FailNth(nth, /*forever=*/false);
+    Result result = CatchBadAlloc(std::forward<Body>(body));
+    *met = Stop();
+    return result;
   }
 
   static bool Fails() {

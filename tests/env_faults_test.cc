@@ -314,14 +314,8 @@ void ExpectKeptThoughItFailed(
     ASSERT_TRUE(WriteFile(volume.get(), path, content, true).ok());
     std::shared_ptr<FileWriter> writer;
     ASSERT_TRUE(OpenWriter(volume.get(), path, &writer).ok());
-    Result result;
-    {
-      const AllocationScope counted(true);
-      AllocationFaults::FailNth(n, false);
-      result =
-          CatchBadAlloc([&] { return change(volume.get(), writer.get()); });
-      met = AllocationFaults::Stop();
-    }
+    const Result result = AllocationFaults::WithoutNth(
+        n, &met, [&] { return change(volume.get(), writer.get()); });
     // All that may be waiting to be given back.
     writer.reset();
     (void)volume->CommitDurable(volume->journal()->tail_lsn());
@@ -367,13 +361,8 @@ TEST(FaultsTest, ASyncThatFailedIsNotFollowedByOneThatSucceeds) {
       ASSERT_TRUE(OpenWriter(volume.get(), path, &writer).ok());
       ASSERT_TRUE(writer->Append(content.data(), content.size()).ok());
       ASSERT_TRUE(volume->Unlink("/1.sst").ok());
-      Result result;
-      {
-        const AllocationScope counted(true);
-        AllocationFaults::FailNth(n, false);
-        result = CatchBadAlloc([&] { return writer->Sync(); });
-        met = AllocationFaults::Stop();
-      }
+      const Result result =
+          AllocationFaults::WithoutNth(n, &met, [&] { return writer->Sync(); });
       if (result.ok()) continue;
       ++failed;
       ASSERT_FALSE(writer->Sync().ok()) << path << ", n = " << n;

@@ -4,12 +4,12 @@
 #include <memory>
 #include <random>
 #include <string>
-#include <utility>
 
 #include "env/journal.h"
 #include "env/staging.h"
 #include "env/staging_reader.h"
 #include "tests/journal_rig.h"
+#include "tests/staging_rig.h"
 #include "tests/temp_dir.h"
 #include "tests/test_seed.h"
 
@@ -19,31 +19,29 @@ namespace {
 class JournalStagingTest : public testing::Test {
  protected:
   void SetUp() override {
-    StagingHeader header;
-    header.ring_bytes = kMinStagingBytes;
-    std::unique_ptr<StagingFile> file;
-    const Result made =
-        StagingFile::Create(dir_.File("staging"), header, &file);
-    ASSERT_TRUE(made.ok()) << made.ToString();
-    staging_ = std::make_unique<Staging>(std::move(file));
-    staging_->Start();
+    staging_ = StartStaging(dir_.File("staging"));
+    ASSERT_NE(staging_, nullptr);
     ASSERT_TRUE(rig_.MountAfterPowerCut().ok());
     rig_.journal().SetStaging(staging_.get());
   }
   void TearDown() override { rig_.journal().SetStaging(nullptr); }
 
-  // The value that a mount finds which follows a death at this moment; what the
-  // device has is `image`. A failure of the test where it must not trust it.
-  uint64_t AfterDeath(const std::string& image) {
-    StagedContent content;
-    const Result read = ReadStaging(staging_->file(), &content);
+  // Mounts `next` as after a death at this moment, with what was staged.
+  void MountAfterDeath(JournalRig* next, StagedContent* content) {
+    const Result read = ReadStaging(staging_->file(), content);
     EXPECT_TRUE(read.ok()) << read.ToString();
-    JournalRig next(image);
     Journal::RecoveryInput input;
     input.same_boot = true;
-    input.bases = content.bases;
-    const Result mounted = next.Mount(input);
+    input.bases = content->bases;
+    const Result mounted = next->Mount(input);
     EXPECT_TRUE(mounted.ok()) << mounted.ToString();
+  }
+  // The value that it finds. A failure of the test where it must not trust what
+  // was staged.
+  uint64_t AfterDeath() {
+    JournalRig next(rig_.device().Image());
+    StagedContent content;
+    MountAfterDeath(&next, &content);
     EXPECT_TRUE(next.report().base_found);
     uint64_t value = next.value();
     for (const StagedRecord& record : content.records) {
@@ -53,7 +51,6 @@ class JournalStagingTest : public testing::Test {
     }
     return value;
   }
-  uint64_t AfterDeath() { return AfterDeath(rig_.device().Image()); }
 
   const TempDir dir_;
   std::unique_ptr<Staging> staging_;
@@ -109,13 +106,9 @@ TEST_F(JournalStagingTest, AfterAnErrorNothingIsSafe) {
 // A copy of the device that was taken earlier is not what the records continue.
 TEST_F(JournalStagingTest, AnOlderStateOfTheDeviceIsSeen) {
   const auto found_in = [this](const std::string& image) {
-    StagedContent content;
-    EXPECT_TRUE(ReadStaging(staging_->file(), &content).ok());
     JournalRig next(image);
-    Journal::RecoveryInput input;
-    input.same_boot = true;
-    input.bases = content.bases;
-    EXPECT_TRUE(next.Mount(input).ok());
+    StagedContent content;
+    MountAfterDeath(&next, &content);
     return next.report().base_found;
   };
   const std::string before = rig_.device().Image();

@@ -25,6 +25,7 @@
 #include "env/staging_format.h"
 #include "env/staging_reader.h"
 #include "tests/child_process.h"
+#include "tests/staging_rig.h"
 #include "tests/temp_dir.h"
 #include "tests/test_seed.h"
 
@@ -35,25 +36,11 @@ namespace fs = std::filesystem;
 
 constexpr uint64_t kRingBytes = kMinStagingBytes;
 
-StagingHeader HeaderOf(uint64_t ring_bytes = kRingBytes) {
-  StagingHeader header;
-  header.uuid.fill(1);
-  header.mount_nonce.fill(2);
-  header.boot_id.fill(3);
-  header.device = 4;
-  header.inode = 5;
-  header.ring_bytes = ring_bytes;
-  return header;
-}
-
 class StagingTest : public testing::Test {
  protected:
   void Make() {
-    std::unique_ptr<StagingFile> file;
-    const Result made = StagingFile::Create(path_, HeaderOf(), &file);
-    ASSERT_TRUE(made.ok()) << made.ToString();
-    staging_ = std::make_unique<Staging>(std::move(file));
-    staging_->Start();
+    staging_ = StartStaging(path_);
+    ASSERT_NE(staging_, nullptr);
   }
   // What the next mount would find.
   Result Read(StagedContent* content) {
@@ -94,50 +81,48 @@ TEST(SealedPosition, AnyBitThatTurnsIsSeen) {
 
 TEST_F(StagingTest, AFileIsItsOwnersAloneAndHasAllItsSpace) {
   std::unique_ptr<StagingFile> file;
-  ASSERT_TRUE(StagingFile::Create(path_, HeaderOf(), &file).ok());
+  ASSERT_TRUE(StagingFile::Create(path_, TestStagingHeader(), &file).ok());
   struct stat status;
   ASSERT_EQ(stat(path_.c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 07777, 0600u);
   EXPECT_GE(static_cast<uint64_t>(status.st_blocks) * 512,
             kStagingRingOffset + kRingBytes);
-  EXPECT_EQ(StagingFile::Create(path_, HeaderOf(), &file).error(), EEXIST);
+  EXPECT_EQ(StagingFile::Create(path_, TestStagingHeader(), &file).error(),
+            EEXIST);
   file.reset();
   ASSERT_TRUE(StagingFile::Open(path_, true, &file).ok());
   EXPECT_EQ(file->header().inode, 5u);
-  EXPECT_EQ(file->header().mount_nonce, HeaderOf().mount_nonce);
+  EXPECT_EQ(file->header().mount_nonce, TestStagingHeader().mount_nonce);
   ASSERT_TRUE(file->Remove().ok());
   EXPECT_EQ(StagingFile::Open(path_, true, &file).error(), ENOENT);
 }
 
 TEST_F(StagingTest, WhereTheHostHasNoRoomNothingIsLeft) {
-  const auto try_to_make = [this] {
+  ChildProcess child([this](const ChildProcess::Parent&) {
     std::unique_ptr<StagingFile> file;
     (void)std::signal(SIGXFSZ, SIG_IGN);
     const rlimit limit = {1 << 20, 1 << 20};
-    if (setrlimit(RLIMIT_FSIZE, &limit) != 0) return 1;
-    return StagingFile::Create(path_, HeaderOf(), &file).ok() ? 2 : 0;
-  };
-  const pid_t child = fork();
-  if (child == 0) _exit(try_to_make());
-  int status = 0;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  EXPECT_EQ(status, 0);
+    return setrlimit(RLIMIT_FSIZE, &limit) == 0 &&
+           !StagingFile::Create(path_, TestStagingHeader(), &file).ok();
+  });
+  EXPECT_EQ(child.Wait(), 0);
   EXPECT_FALSE(fs::exists(path_));
 }
 
 TEST_F(StagingTest, ALinkIsNotFollowed) {
   std::unique_ptr<StagingFile> file;
-  ASSERT_TRUE(StagingFile::Create(path_, HeaderOf(), &file).ok());
+  ASSERT_TRUE(StagingFile::Create(path_, TestStagingHeader(), &file).ok());
   const std::string link = dir_.path() + "/link";
   fs::create_symlink(path_, link);
   EXPECT_EQ(StagingFile::Open(link, true, &file).error(), ELOOP);
   fs::remove(path_);
-  EXPECT_EQ(StagingFile::Create(link, HeaderOf(), &file).error(), EEXIST);
+  EXPECT_EQ(StagingFile::Create(link, TestStagingHeader(), &file).error(),
+            EEXIST);
 }
 
 TEST_F(StagingTest, WhatIsNotAStagingFileIsRefused) {
   std::unique_ptr<StagingFile> file;
-  ASSERT_TRUE(StagingFile::Create(path_, HeaderOf(), &file).ok());
+  ASSERT_TRUE(StagingFile::Create(path_, TestStagingHeader(), &file).ok());
   ASSERT_EQ(chmod(path_.c_str(), 0640), 0);
   EXPECT_EQ(StagingFile::Open(path_, true, &file).error(), EPERM);
   ASSERT_EQ(chmod(path_.c_str(), 0600), 0);
@@ -160,7 +145,7 @@ TEST_F(StagingTest, WhatIsNotAStagingFileIsRefused) {
 
 TEST_F(StagingTest, AFreshOneHoldsNothing) {
   std::unique_ptr<StagingFile> file;
-  ASSERT_TRUE(StagingFile::Create(path_, HeaderOf(), &file).ok());
+  ASSERT_TRUE(StagingFile::Create(path_, TestStagingHeader(), &file).ok());
   StagedContent content;
   ASSERT_TRUE(Read(&content).ok());
   EXPECT_EQ(content.state, StagingState::kFresh);
@@ -372,11 +357,9 @@ TEST_F(StagingTest, ADeathAtAnyTimeLeavesWhatWasStaged) {
     const pid_t child = fork();
     ASSERT_GE(child, 0);
     if (child == 0) {
-      std::unique_ptr<StagingFile> file;
-      if (!StagingFile::Create(path_, HeaderOf(), &file).ok()) ExitChild(1);
-      Staging staging(std::move(file));
-      staging.Start();
-      Staging::Hold hold(&staging);
+      const std::unique_ptr<Staging> staging = StartStaging(path_);
+      if (staging == nullptr) ExitChild(1);
+      Staging::Hold hold(staging.get());
       for (uint64_t n = 1;; ++n) {
         const std::string body(n * 7919 % 1000, static_cast<char>(n));
         while (!hold.Stage(StagedType::kData, n, 0, body)) {
@@ -385,7 +368,7 @@ TEST_F(StagingTest, ADeathAtAnyTimeLeavesWhatWasStaged) {
         told->store(n);
         if (n % 100 == 0) hold.Release(hold.mark());
         if (n % 64 == 0) {
-          staging.NoteBase({n, static_cast<uint32_t>(n), false});
+          staging->NoteBase({n, static_cast<uint32_t>(n), false});
         }
       }
     }
@@ -420,20 +403,16 @@ TEST_F(StagingTest, AForkedChildLeavesItAlone) {
   Staging::Hold hold(staging_.get());
   ASSERT_TRUE(hold.Stage(StagedType::kData, 1, 0, "x"));
   char* const place = staging_->file().At(0);
-  const pid_t child = fork();
-  ASSERT_GE(child, 0);
-  if (child == 0) {
+  ChildProcess child([&](const ChildProcess::Parent&) {
     void* const mine =
         mmap(place, 4096, PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-    if (mine != place) ExitChild(1);
+    if (mine != place) return false;
     *place = 'm';
     staging_.reset();
-    ExitChild(*place == 'm' ? 0 : 2);
-  }
-  int status = 0;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  EXPECT_EQ(status, 0);
+    return *place == 'm';
+  });
+  EXPECT_EQ(child.Wait(), 0);
   EXPECT_TRUE(hold.Stage(StagedType::kData, 2, 0, "y"));
   StagedContent content;
   ASSERT_TRUE(Read(&content).ok());

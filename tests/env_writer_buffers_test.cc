@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "dio/buffer_pool.h"
-#include "dio/out_of_memory.h"
 #include "env/file_writer.h"
 #include "env/plain_writer.h"
 #include "env/volume.h"
@@ -104,15 +103,9 @@ TEST_F(WriterBuffersTest, AnAllocationThatFails) {
       Delay(seed + n);
       AppendBlocks(6);
       TakeBuffers();
-      Result result;
-      {
-        const std::string text(PlainWriter::kBufferBytes, 'a');
-        const AllocationScope counted(true);
-        AllocationFaults::FailNth(n, false);
-        result = CatchBadAlloc(
-            [&] { return writer_->Append(text.data(), text.size()); });
-        met = AllocationFaults::Stop();
-      }
+      const std::string text(PlainWriter::kBufferBytes, 'a');
+      const Result result = AllocationFaults::WithoutNth(
+          n, &met, [&] { return writer_->Append(text.data(), text.size()); });
       failed += !result.ok();
       ASSERT_EQ(result.ok(), writer_->Flush().ok()) << result.ToString();
       writer_.reset();

@@ -12,7 +12,7 @@ readonly engine_calls='^(__)?('\
 ')(_chk)?$'
 
 # A file of the host in shared memory, which is no device.
-readonly shared_memory='staging_file\.cc\.o: (open|posix_fallocate|p(read|write))(64)?$'
+readonly shared_memory='staging_file\.cc\.o: (open|posix_fallocate|pread)(64)?$'
 
 build=${DIOFS_BUILD_DIR:?is set by ctest}
 
